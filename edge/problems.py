@@ -1,0 +1,78 @@
+"""Errors as ``application/problem+json`` (RFC 9457), whoever raised them."""
+
+from __future__ import annotations
+
+import json
+from http import HTTPStatus
+
+from aiohttp import web
+
+from edge.cors import METHODS
+from streamgate.errors import CODES, StreamGateError
+
+MEDIA_TYPE = "application/problem+json"
+
+_BY_STATUS = {404: "not_found", 405: "method_not_allowed", 417: "expectation_failed", 431: "head_too_large"}
+
+
+def from_http(error: web.HTTPException) -> StreamGateError:
+    """The code that fits an error which aiohttp, or a mounted application, raised by its status."""
+    fallback = "internal" if error.status >= 500 else "request_malformed"
+    return StreamGateError(_BY_STATUS.get(error.status, fallback))
+
+
+def headers(error: StreamGateError, retry_after: int) -> dict[str, str]:
+    """The fields that belong to the error itself."""
+    made = {"Cache-Control": "no-store"}
+    if error.status == 503:
+        made["Retry-After"] = str(retry_after)
+    if error.status == 405:
+        made["Allow"] = METHODS
+    return made
+
+
+def body(error: StreamGateError, status: int | None = None) -> bytes:
+    """The problem as JSON. Its type is about:blank, so its title is the status's; ``code`` says more."""
+    status = status or error.status
+    problem = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "code": error.code,
+        "detail": error.detail if error.code != "internal" else CODES["internal"].meaning,
+        "retryable": error.retryable,
+    }
+    return json.dumps(problem, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+
+
+def response(error: StreamGateError, retry_after: int, status: int | None = None) -> web.Response:
+    """The whole answer; ``status`` where a mounted application chose one that the code does not have."""
+    return web.Response(
+        status=status or error.status,
+        body=body(error, status),
+        headers=headers(error, retry_after),
+        content_type=MEDIA_TYPE,
+    )
+
+
+def from_aiohttp(error: web.HTTPException, retry_after: int) -> web.Response:
+    """The answer for an error of aiohttp or of a mounted application, with the fields that its status needs."""
+    answer = response(from_http(error), retry_after, error.status)
+    for name in ("Allow", "Retry-After", "WWW-Authenticate"):
+        if name in error.headers:
+            answer.headers[name] = error.headers[name]
+    return answer
+
+
+def bare(error: StreamGateError, retry_after: int) -> bytes:
+    """The answer as bytes, for connections that have no request yet; the connection is closed after it."""
+    content = body(error)
+    lines = [f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}"]
+    fields = {
+        **headers(error, retry_after),
+        "Content-Type": MEDIA_TYPE,
+        "Content-Length": str(len(content)),
+        "Connection": "close",
+    }
+    lines += [f"{name}: {value}" for name, value in fields.items()]
+    return "\r\n".join((*lines, "", "")).encode("ascii") + content

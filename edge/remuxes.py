@@ -1,0 +1,66 @@
+"""Conversions of foreign containers under way: each once, a few at a time, in processes of their own."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+from streamgate.core.logging import get_logger
+from streamgate.core.telemetry import Telemetry
+from streamgate.errors import StreamGateError
+
+_log = get_logger("edge.remuxes")
+
+
+def _remux(source: Path, target: Path) -> None:
+    # Imported when the first foreign container turns up: most nodes never see one.
+    from streamgate.transcode.remux import remux_in_worker
+
+    remux_in_worker(source, target)
+
+
+class Remuxes:
+    """A queue of conversions. Which bytes a target is made of is in its name, so a failure is final: it is remembered."""
+
+    def __init__(
+        self, at_once: int, telemetry: Telemetry, remux: Callable[[Path, Path], None] = _remux
+    ) -> None:
+        self._executor = ThreadPoolExecutor(at_once, thread_name_prefix="streamgate-remux")
+        self._telemetry = telemetry
+        self._remux = remux
+        self._lock = threading.Lock()
+        self._under_way: dict[Path, Future[None]] = {}
+        self._failed: dict[Path, StreamGateError] = {}
+
+    def submit(self, source: Path, target: Path) -> None:
+        """Convert ``source`` to ``target``, unless that is under way; raises the error with which it failed before."""
+        with self._lock:
+            failure = self._failed.get(target)
+            if failure is not None:
+                raise StreamGateError(failure.code, failure.detail)
+            if target not in self._under_way:
+                self._under_way[target] = self._executor.submit(self._run, source, target)
+
+    def close(self) -> None:
+        """Begin no more conversions."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+    def _run(self, source: Path, target: Path) -> None:
+        result = "ok"
+        try:
+            self._remux(source, target)
+        except StreamGateError as error:
+            result = error.code
+            with self._lock:
+                self._failed[target] = error
+        except Exception:
+            result = "remux_failed"
+            _log.exception("conversion failed", source=source.name)
+            with self._lock:
+                self._failed[target] = StreamGateError("remux_failed", f"{source.name} could not be converted")
+        finally:
+            with self._lock:
+                self._under_way.pop(target, None)
+            self._telemetry.count("remuxes", result=result)

@@ -1,0 +1,321 @@
+"""Gather: output bytes that are a short head of ours and many ranges of one source.
+
+A source that is muxed sample by sample has some 120 ranges in a segment of 4 s.
+One preadv scatters them into the answer and spills the gaps between them, which costs about as much as one contiguous
+read; a pread for each costs twice that.
+"""
+
+cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.exc cimport PyErr_CheckSignals
+from libc.errno cimport EINTR, errno
+from libc.stdint cimport INT64_MAX, uint64_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy
+from posix.uio cimport iovec, preadv, writev
+
+import os
+
+import numpy as np
+
+from streamgate.errors import StreamGateError
+from streamgate.native.samples cimport Range
+
+cdef enum:
+    # A system call costs about as much as copying 24 KiB, so wider gaps are cheaper to skip than to read.
+    MAX_GAP = 16384
+    MAX_IOVECS = 1024           # IOV_MAX of Linux
+    NOGIL_BYTES = 65536         # copies below this are shorter than a hand-over of the GIL
+    BLOCK = 1048576             # smaller ones make smaller folios in the page cache of the output, which cost more
+
+cdef unsigned char spill[MAX_GAP]    # what falls between ranges; written by many threads at once and read by none
+
+
+cdef object refused(str code, str doing, int error):
+    return StreamGateError(code, f"{doing}: {os.strerror(error)}")
+
+
+cdef size_t advance(iovec* parts, size_t count, size_t done) noexcept nogil:
+    """Take ``done`` transferred bytes off the front of ``parts``; returns how many of them are used up."""
+    cdef size_t i = 0
+    while i < count and done >= parts[i].iov_len:
+        done -= parts[i].iov_len
+        i += 1
+    if i < count:
+        parts[i].iov_base = <char*> parts[i].iov_base + done
+        parts[i].iov_len -= done
+    return i
+
+
+cdef int read_all(int fd, iovec* parts, size_t count, uint64_t position) except -1 nogil:
+    cdef ssize_t got
+    cdef size_t used
+    cdef int error
+    while count:
+        got = preadv(fd, parts, <int> count, position)
+        if got < 0:
+            error = errno
+            with gil:
+                if error != EINTR:
+                    raise refused("source_unreadable", f"read at byte {position}", error)
+                PyErr_CheckSignals()
+            continue
+        if got == 0:
+            with gil:
+                raise StreamGateError("source_truncated", f"the file ends at byte {position}, before its samples do")
+        used = advance(parts, count, got)
+        parts += used
+        count -= used
+        position += got
+    return 0
+
+
+cdef int write_all(int fd, iovec* parts, size_t count) except -1 nogil:
+    cdef ssize_t put
+    cdef size_t used
+    cdef int error
+    while count:
+        put = writev(fd, parts, <int> count)
+        if put < 0:
+            error = errno
+            with gil:
+                if error != EINTR:
+                    raise refused("output_failed", "write", error)
+                PyErr_CheckSignals()
+            continue
+        used = advance(parts, count, put)
+        parts += used
+        count -= used
+    return 0
+
+
+@cython.final
+cdef class Plan:
+    def __cinit__(self):
+        self.head = b""
+        self.runs = NULL
+
+    def __init__(self, bytes head not None, ranges):
+        if self.runs != NULL or self.size:
+            raise StreamGateError("internal", "a plan cannot be changed")
+        cdef const uint64_t[:, ::1] pairs = np.ascontiguousarray(ranges, dtype=np.uint64).reshape(-1, 2)
+        self.head = head
+        self.take(<const Range*> &pairs[0, 0] if pairs.shape[0] else NULL, pairs.shape[0])
+
+    def __dealloc__(self):
+        free(self.runs)
+
+    cdef int take(self, const Range* ranges, size_t count) except -1:
+        """Copy the ranges, merge adjacent ones, and note where each lies in the payload."""
+        cdef size_t i, kept = 0
+        cdef uint64_t offset, length, total = 0
+        cdef uint64_t limit = INT64_MAX - <uint64_t> len(self.head)
+        cdef Range* runs = <Range*> malloc((count or 1) * (sizeof(Range) + sizeof(uint64_t)))
+        if runs == NULL:
+            raise MemoryError
+        self.runs = runs
+        self.at = <uint64_t*> (runs + count)
+        self.first = INT64_MAX if count else 0
+        self.end = 0
+        for i in range(count):
+            offset = ranges[i].offset
+            length = ranges[i].length
+            if length == 0:
+                continue
+            if offset > INT64_MAX or length > INT64_MAX - offset or length > limit - total:
+                raise StreamGateError("source_malformed", "byte ranges lie beyond any file")
+            if kept and runs[kept - 1].offset + runs[kept - 1].length == offset:
+                runs[kept - 1].length += length
+            else:
+                runs[kept].offset = offset
+                runs[kept].length = length
+                self.at[kept] = total
+                kept += 1
+            total += length
+            self.first = min(self.first, offset)
+            self.end = max(self.end, offset + length)
+        if kept == 0:
+            self.first = 0
+        self.count = kept
+        self.payload = total
+        self.size = total + <uint64_t> len(self.head)
+        return 0
+
+    @property
+    def ranges(self):
+        held = PyBytes_FromStringAndSize(<const char*> self.runs, self.count * sizeof(Range))
+        return np.frombuffer(held, dtype=np.uint64).reshape(-1, 2)
+
+    @property
+    def span(self):
+        return self.first, self.end - self.first
+
+    def reads(self, uint64_t gap=65536):
+        cdef list found = []
+        cdef uint64_t first = 0, end = 0, offset, length
+        for offset, length in sorted(self.ranges.tolist()):
+            if end and (offset <= end or offset - end <= gap):      # `end` is 0 only before the first: none is empty
+                end = max(end, offset + length)
+                continue
+            if end:
+                found.append((first, end - first))
+            first, end = offset, offset + length
+        if end:
+            found.append((first, end - first))
+        return found
+
+    cdef size_t run_at(self, uint64_t position) noexcept nogil:
+        """The run that holds byte ``position`` of the payload, which lies in it."""
+        cdef size_t low = 0, high = self.count, middle
+        while high - low > 1:
+            middle = (low + high) // 2
+            if self.at[middle] <= position:
+                low = middle
+            else:
+                high = middle
+        return low
+
+    cdef int bounds(self, object start, object length, uint64_t* first, uint64_t* count) except -1:
+        if start < 0 or start > self.size or (length is not None and length < 0):
+            raise StreamGateError("range_not_satisfiable", f"bytes {start} and {length} more of {self.size}")
+        first[0] = start
+        count[0] = self.size - first[0]
+        if length is not None and length < count[0]:
+            count[0] = length
+        return 0
+
+    def from_fd(self, int fd, start=0, length=None):
+        cdef uint64_t position, left, taken = 0, ahead = len(self.head)
+        self.bounds(start, length, &position, &left)
+        cdef bytes answer = PyBytes_FromStringAndSize(NULL, left)
+        cdef char* out = PyBytes_AS_STRING(answer)
+        if position < ahead:
+            taken = min(left, ahead - position)
+            memcpy(out, PyBytes_AS_STRING(self.head) + position, taken)
+        if left > taken:
+            with nogil:
+                self.read(fd, out + taken, position + taken - ahead, left - taken)
+        return answer
+
+    def payload_from_fd(self, int fd):
+        return self.from_fd(fd, len(self.head))
+
+    cdef int read(self, int fd, char* out, uint64_t position, uint64_t left) except -1 nogil:
+        """Read ``left`` bytes of the payload from ``position`` on; as many runs per call as lie close together."""
+        cdef iovec parts[MAX_IOVECS]
+        cdef size_t n, i = self.run_at(position)
+        cdef uint64_t skip = position - self.at[i], offset, length, begin, cursor
+        while left:
+            n = 0
+            begin = cursor = self.runs[i].offset + skip
+            while left and n + 2 <= MAX_IOVECS:
+                offset = self.runs[i].offset + skip
+                length = min(self.runs[i].length - skip, left)
+                if offset != cursor:
+                    if offset < cursor or offset - cursor > MAX_GAP:
+                        break
+                    parts[n].iov_base = spill
+                    parts[n].iov_len = offset - cursor
+                    n += 1
+                parts[n].iov_base = out
+                parts[n].iov_len = length
+                n += 1
+                out += length
+                left -= length
+                cursor = offset + length
+                skip = 0
+                i += 1
+            read_all(fd, parts, n, begin)
+        return 0
+
+    def from_buffer(self, const unsigned char[::1] data not None, uint64_t base, start=0, length=None):
+        cdef uint64_t position, left, taken = 0, ahead = len(self.head), held = data.shape[0]
+        cdef const unsigned char* source = &data[0] if held else NULL
+        self.bounds(start, length, &position, &left)
+        cdef bytes answer = PyBytes_FromStringAndSize(NULL, left)
+        cdef char* out = PyBytes_AS_STRING(answer)
+        if position < ahead:
+            taken = min(left, ahead - position)
+            memcpy(out, PyBytes_AS_STRING(self.head) + position, taken)
+        if left - taken > NOGIL_BYTES:
+            with nogil:
+                self.copy(source, base, held, out + taken, position + taken - ahead, left - taken)
+        elif left > taken:
+            self.copy(source, base, held, out + taken, position + taken - ahead, left - taken)
+        return answer
+
+    cdef int copy(self, const unsigned char* data, uint64_t base, uint64_t held, char* out, uint64_t position,
+                  uint64_t left) except -1 nogil:
+        """Copy ``left`` bytes of the payload from ``position`` on; ``data`` is the source's [base, base + held)."""
+        cdef size_t i = self.run_at(position)
+        cdef uint64_t skip = position - self.at[i], offset, length
+        while left:
+            offset = self.runs[i].offset + skip
+            length = min(self.runs[i].length - skip, left)
+            if offset < base or offset - base > held or length > held - (offset - base):
+                with gil:
+                    raise outside(offset, length, base, held)
+            memcpy(out, data + (offset - base), length)
+            out += length
+            left -= length
+            skip = 0
+            i += 1
+        return 0
+
+    def write(self, int out_fd, const unsigned char[::1] data not None, uint64_t base):
+        cdef iovec parts[MAX_IOVECS]
+        cdef size_t n = 0, i = 0
+        cdef uint64_t held = data.shape[0]
+        cdef const unsigned char* source = &data[0] if held else NULL
+        if self.count and (self.first < base or self.end - base > held):
+            raise outside(self.first, self.end - self.first, base, held)
+        if len(self.head):
+            parts[0].iov_base = PyBytes_AS_STRING(self.head)
+            parts[0].iov_len = len(self.head)
+            n = 1
+        with nogil:
+            while i < self.count or n:
+                while i < self.count and n < MAX_IOVECS:
+                    parts[n].iov_base = <void*> (source + (self.runs[i].offset - base))
+                    parts[n].iov_len = self.runs[i].length
+                    n += 1
+                    i += 1
+                write_all(out_fd, parts, n)
+                n = 0
+        return self.size
+
+    def write_from_fd(self, int out_fd, int fd):
+        cdef iovec parts[2]
+        cdef uint64_t position = 0, length
+        cdef char* block = <char*> malloc(max(min(self.payload, BLOCK), 1))
+        if block == NULL:
+            raise MemoryError
+        parts[0].iov_base = PyBytes_AS_STRING(self.head)
+        parts[0].iov_len = len(self.head)
+        try:
+            with nogil:
+                while position < self.payload or parts[0].iov_len:
+                    length = min(self.payload - position, BLOCK)
+                    if length:
+                        self.read(fd, block, position, length)
+                    position += length
+                    parts[1].iov_base = block
+                    parts[1].iov_len = length
+                    write_all(out_fd, parts, 2)
+                    parts[0].iov_len = 0
+        finally:
+            free(block)
+        return self.size
+
+
+cdef object outside(uint64_t offset, uint64_t length, uint64_t base, uint64_t held):
+    return StreamGateError(
+        "source_truncated", f"bytes {offset} to {offset + length} are not among the {held} given from byte {base} on"
+    )
+
+
+cdef Plan make_plan(bytes head, const Range* ranges, size_t count):
+    cdef Plan plan = Plan.__new__(Plan)
+    plan.head = head
+    plan.take(ranges, count)
+    return plan

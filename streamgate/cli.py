@@ -1,0 +1,165 @@
+"""``streamgate …``: the command line, and the only module that sees both planes.
+
+Each command imports what it needs when it runs, so that ``inspect`` and ``package`` start quickly.
+Exit codes: 0 done; 1 a named error of the input or the surroundings; 2 wrong usage; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from streamgate.errors import StreamGateError
+
+if TYPE_CHECKING:
+    from streamgate.storage.assets import Asset
+
+
+class _Commands(click.Group):
+    """A group that prints a StreamGateError as one line and exits with 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except StreamGateError as e:
+            click.echo(f"error: {e.detail} [{e.code}]", err=True)
+            ctx.exit(1)
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("streamgate")
+
+
+def _print_version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        click.echo(f"streamgate {_version()}")
+        ctx.exit()
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_print_version, help="Print the version.")
+def main() -> None:
+    """Stream video: a file in, HLS and DASH out, cut just in time."""
+
+
+@main.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--host", help="Address to listen on.  [setting: server.host]")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on; 0 takes a free one.  [setting: server.port]")
+@click.option("--config", "config_file", type=click.Path(path_type=Path), help="Settings file (TOML).")
+def serve(path: Path, host: str | None, port: int | None, config_file: Path | None) -> None:
+    """Serve PATH (a media file, an asset's folder, or a folder of assets) over HTTP."""
+    from edge.server import run
+    from streamgate.core.config import load
+    from streamgate.storage.assets import discover
+
+    server = {key: value for key, value in (("host", host), ("port", port)) if value is not None}
+    settings = load(config_file, overrides={"server": server} if server else None)
+    found = discover(path)
+    if not found:
+        raise StreamGateError("asset_not_found", f"{path}: no media file and no folder with an asset.toml")
+
+    def announce(url: str) -> None:
+        click.echo(f"Watch      {url}/")
+        for ref in found:
+            click.echo(f"HLS        {url}/v/{ref.id}/main.m3u8")
+            click.echo(f"DASH       {url}/v/{ref.id}/main.mpd")
+            for finding in ref.findings:
+                click.echo(f"Finding    {finding.detail} [{finding.code}]")
+        sys.stdout.flush()
+
+    sys.exit(run(settings, path, announce=announce))
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of tables.")
+def inspect(file: Path, as_json: bool) -> None:
+    """Tell what FILE (or an asset's folder) holds and how it would be streamed."""
+    from streamgate.media import report
+
+    asset = _open(file)
+    told = report.describe(asset.indexes, [s.path.name for s in asset.sources], asset.presentation, asset.findings)
+    if as_json:
+        click.echo(json.dumps(told, indent=2, ensure_ascii=False))
+        return
+    from streamgate.tables import show
+
+    show(told)
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--ts", is_flag=True, help="Also write MPEG-TS segments for old HLS players (main-ts.m3u8).")
+@click.option("--quiet", "-q", is_flag=True, help="No progress bar and no summary.")
+def package(file: Path, out: Path, ts: bool, quiet: bool) -> None:
+    """Write HLS and DASH of FILE (or an asset's folder) into the folder OUT, for any web server."""
+    from streamgate.storage import static
+
+    asset = _open(file)
+    for finding in asset.findings:
+        click.echo(f"finding: {finding.subject}: {finding.detail} [{finding.code}]", err=True)
+    if quiet or not sys.stderr.isatty():
+        written = static.write(asset, out, ts=ts)
+    else:
+        written = _with_progress(asset, out, ts)
+    if not quiet:
+        click.echo(f"{out}/main.m3u8\n{out}/main.mpd\n{written / 1e6:.1f} MB written")
+
+
+def _with_progress(asset: Asset, out: Path, ts: bool) -> int:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from streamgate.storage import static
+
+    with Progress(console=Console(stderr=True)) as progress:
+        task = progress.add_task("Packaging", total=None)
+        return static.write(asset, out, ts=ts, progress=lambda done, total: progress.update(task, completed=done, total=total))
+
+
+def _open(path: Path) -> Asset:
+    """The one asset at ``path``; a container that is not MP4 is converted into a temporary folder first."""
+    from streamgate.storage.assets import Preparing, discover, open_asset
+
+    found = discover(path)
+    if len(found) != 1:
+        raise StreamGateError("asset_not_found", f"{path}: {len(found)} assets here; name one file or one asset's folder")
+    try:
+        return open_asset(found[0])
+    except StreamGateError as e:
+        if e.code != "source_unsupported":
+            raise
+    import tempfile
+
+    from streamgate.transcode.remux import remux_in_worker
+
+    with tempfile.TemporaryDirectory(prefix="streamgate-") as data:
+        try:
+            return open_asset(found[0], data=Path(data))
+        except Preparing as e:
+            for job in e.jobs:
+                remux_in_worker(job.source, job.target)
+        # The opened files stay readable when the folder is gone.
+        return open_asset(found[0], data=Path(data))
+
+
+@main.command()
+@click.option("--config", "config_file", type=click.Path(path_type=Path), help="Settings file (TOML).")
+@click.option("--default", "defaults", is_flag=True, help="Print a settings file with every default and its reason.")
+def config(config_file: Path | None, defaults: bool) -> None:
+    """Print the settings in force; secrets are left out."""
+    from streamgate.core.config import Settings, load, render_toml
+
+    click.echo(render_toml(Settings() if defaults else load(config_file)), nl=False)
+
+
+if __name__ == "__main__":
+    main()

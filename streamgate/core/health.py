@@ -1,0 +1,32 @@
+"""Whether the process lives, and whether it should get requests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+State = Literal["starting", "ready", "stopping"]
+
+
+class Health:
+    """The process's state and the checks that roles hand in.
+
+    A check returns None while all is well, else a sentence that says what is not.
+    """
+
+    def __init__(self) -> None:
+        self.state: State = "starting"
+        self._checks: dict[str, Callable[[], str | None]] = {}
+
+    def add(self, name: str, check: Callable[[], str | None]) -> None:
+        """Make readiness depend on ``check``."""
+        self._checks[name] = check
+
+    def problems(self) -> dict[str, str]:
+        """What keeps the process from being ready, by the name of the check; empty when it is ready."""
+        found = {} if self.state == "ready" else {"process": f"the process is {self.state}"}
+        for name, check in self._checks.items():
+            problem = check()
+            if problem is not None:
+                found[name] = problem
+        return found

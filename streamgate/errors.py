@@ -1,0 +1,111 @@
+"""The one error type of StreamGate, with its axes.
+
+Every failure that a caller may meet is a :class:`StreamGateError`.
+Its ``code`` is unique, stable and meant for programs; the message is meant for people.
+All codes are declared in :data:`CODES`, and nowhere else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Source = Literal["viewer", "creator", "origin", "chain", "internal"]
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """What is always true of one error code: HTTP status, who caused it, and whether a retry may help."""
+
+    status: int
+    source: Source
+    retryable: bool
+    meaning: str
+
+
+CODES: dict[str, Code] = {
+    # Sources that cannot be read: the creator's file is at fault.
+    "source_not_found": Code(404, "creator", False, "there is no such file"),
+    "source_unreadable": Code(502, "origin", True, "the file cannot be read from its store"),
+    "source_changed": Code(503, "origin", True, "the file was replaced while it was being read"),
+    "source_truncated": Code(422, "creator", False, "the file ends before its boxes or samples do"),
+    "source_malformed": Code(422, "creator", False, "the file breaks the rules of its container"),
+    "source_too_complex": Code(422, "creator", False, "the file claims more boxes, samples or bytes than the limits allow"),
+    "source_encrypted": Code(422, "creator", False, "the file's samples are encrypted"),
+    "source_empty": Code(422, "creator", False, "the file has no track that can be played"),
+    "source_unsupported": Code(422, "creator", False, "the file's container is not one that can be read"),
+    "edit_unsupported": Code(422, "creator", False, "an edit list cuts, repeats or changes speed in the middle"),
+    # Findings: why one track or rendition is not offered, while the rest of the asset is.
+    "codec_unsupported": Code(422, "creator", False, "the codec has no place in HLS or DASH"),
+    "profile_unplayable": Code(422, "creator", False, "no browser plays this codec profile"),
+    "gop_too_long": Code(422, "creator", False, "keyframes are further apart than the longest segment allowed"),
+    "keyframes_unaligned": Code(422, "creator", False, "the rung shares too few closed keyframes with the others"),
+    "sample_entry_change": Code(422, "creator", False, "the codec configuration changes in the middle of a track"),
+    "track_empty": Code(422, "creator", False, "the track has no samples"),
+    "ts_unavailable": Code(404, "creator", False, "this rendition cannot be carried in MPEG-TS"),
+    "subtitle_malformed": Code(422, "creator", False, "the subtitle file breaks the rules of its format"),
+    # Assets.
+    "asset_not_found": Code(404, "viewer", False, "there is no such asset"),
+    "asset_id_collision": Code(409, "creator", False, "two files would get the same asset id"),
+    "asset_description": Code(422, "creator", False, "asset.toml is wrong"),
+    "asset_preparing": Code(503, "internal", True, "the asset is being prepared for streaming"),
+    "remux_failed": Code(422, "creator", False, "the container could not be converted"),
+    # Requests.
+    "path_malformed": Code(400, "viewer", False, "the path is not in canonical form"),
+    "not_found": Code(404, "viewer", False, "there is nothing at this path"),
+    "rendition_gone": Code(410, "viewer", False, "this rendition's name is from an earlier version of the asset"),
+    "segment_not_found": Code(404, "viewer", False, "the rendition has no such segment"),
+    "method_not_allowed": Code(405, "viewer", False, "the method is not allowed here"),
+    "range_not_satisfiable": Code(416, "viewer", False, "the range lies beyond the end"),
+    "request_malformed": Code(400, "viewer", False, "the request cannot be understood"),
+    "precondition_failed": Code(412, "viewer", False, "a condition of the request is not met"),
+    "expectation_failed": Code(417, "viewer", False, "the expectation cannot be met"),
+    "head_too_large": Code(431, "viewer", False, "the request's head is longer than allowed"),
+    "head_timeout": Code(408, "viewer", True, "the request's head did not arrive in time"),
+    "overloaded": Code(503, "internal", True, "too much work is under way"),
+    "stopping": Code(503, "internal", True, "the server is stopping"),
+    "not_ready": Code(503, "internal", True, "the server is not ready"),
+    "internal": Code(500, "internal", False, "something went wrong inside"),
+    # The operator's and the command line's.
+    "config_invalid": Code(500, "internal", False, "a setting is wrong"),
+    "listen_failed": Code(500, "internal", False, "the address cannot be listened on"),
+    "output_exists": Code(409, "creator", False, "the output folder is not empty"),
+    "output_failed": Code(507, "internal", True, "the output cannot be written"),
+    "extra_missing": Code(500, "internal", False, "an optional dependency is not installed"),
+}
+
+
+class StreamGateError(Exception):
+    """A failure with a code from :data:`CODES`; ``detail`` says what happened this time, without secrets."""
+
+    def __init__(self, code: str, detail: str = "") -> None:
+        self.code = code
+        self.detail = detail or CODES[code].meaning
+        super().__init__(f"{code}: {self.detail}")
+
+    @property
+    def status(self) -> int:
+        """HTTP status to answer with (RFC 9110 section 15)."""
+        return CODES[self.code].status
+
+    @property
+    def source(self) -> Source:
+        """Whose doing it is."""
+        return CODES[self.code].source
+
+    @property
+    def retryable(self) -> bool:
+        """Whether the same request may succeed later."""
+        return CODES[self.code].retryable
+
+    def __reduce__(self) -> tuple[type[StreamGateError], tuple[str, str]]:
+        return (type(self), (self.code, self.detail))
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Why something of an asset is not offered, or is offered with a caveat: a code, the subject, and a sentence."""
+
+    code: str
+    subject: str
+    detail: str

@@ -1,0 +1,39 @@
+"""Bit rates of a rendition from the sizes and durations of its segments (RFC 8216 sections 4.1 and 4.3.4.2)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def average(sizes: NDArray[np.uint64], durations: NDArray[Any], timescale: int) -> int:
+    """Bits per second over all segments, rounded up. ``sizes`` in bytes, ``durations`` in ticks, shape (n,) both."""
+    return _rate(int(sizes.sum()), int(durations.sum()), timescale)
+
+
+def peak(sizes: NDArray[np.uint64], durations: NDArray[Any], timescale: int, target: int) -> int:
+    """The peak segment bit rate, rounded up: the largest of any contiguous set of segments that lasts 0.5 to 1.5
+    targets.
+
+    ``target`` is the target duration in seconds. Where no set of segments lasts so long the average is the peak.
+    """
+    starts = np.concatenate(([0], np.cumsum(durations.astype(np.int64))))
+    bytes_before = np.concatenate(([0], np.cumsum(sizes.astype(np.int64))))
+    low, high = target * timescale / 2, target * timescale * 3 / 2
+    best = average(sizes, durations, timescale)
+    for length in range(1, len(starts)):
+        lasts = starts[length:] - starts[:-length]
+        if lasts.min() > high:
+            break
+        fits = np.flatnonzero((lasts >= low) & (lasts <= high))
+        if len(fits):
+            held = (bytes_before[length:] - bytes_before[:-length])[fits]
+            at = int(np.argmax(held / lasts[fits]))
+            best = max(best, _rate(int(held[at]), int(lasts[fits][at]), timescale))
+    return best
+
+
+def _rate(size: int, ticks: int, timescale: int) -> int:
+    return -(-8 * size * timescale // max(ticks, 1))

@@ -1,0 +1,26 @@
+"""C interface of the gather kernel: other kernels make plans here without building Python objects for the ranges."""
+
+from libc.stdint cimport int64_t, uint64_t
+
+from streamgate.native.samples cimport Range
+
+
+cdef class Plan:
+    cdef readonly bytes head
+    cdef readonly uint64_t size     # bytes of head and payload together
+    cdef uint64_t payload           # bytes of all ranges
+    cdef uint64_t first, end        # smallest source span [first, end) that holds every range
+    cdef size_t count
+    cdef Range* runs                # `count` non-empty ranges, adjacent ones merged; owned
+    cdef uint64_t* at               # position of each run in the payload; same allocation as runs
+
+    cdef int take(self, const Range* ranges, size_t count) except -1
+    cdef size_t run_at(self, uint64_t position) noexcept nogil
+    cdef int bounds(self, object start, object length, uint64_t* first, uint64_t* count) except -1
+    cdef int read(self, int fd, char* out, uint64_t position, uint64_t left) except -1 nogil
+    cdef int copy(self, const unsigned char* data, uint64_t base, uint64_t held, char* out, uint64_t position,
+                  uint64_t left) except -1 nogil
+
+
+# Copies the ranges. Raises source_malformed where their ends or their sum do not fit 63 bits.
+cdef Plan make_plan(bytes head, const Range* ranges, size_t count)

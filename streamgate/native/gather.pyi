@@ -1,0 +1,66 @@
+"""Gathering of output bytes: a literal head followed by byte ranges of one source."""
+
+from collections.abc import Sequence
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import Buffer
+
+@final
+class Plan:
+    """What a segment consists of: ``head``, then ``ranges`` of one source, in output order. Immutable.
+
+    ``ranges`` given to the constructor are pairs (offset, length) in bytes of the source.
+    Empty ones are left out, adjacent ones are merged; they may overlap and need not ascend.
+    Raises ``source_malformed`` where an end or the sum of the lengths does not fit 63 bits.
+    """
+
+    def __init__(self, head: bytes, ranges: Sequence[tuple[int, int]] | NDArray[np.uint64]) -> None: ...
+    @property
+    def head(self) -> bytes:
+        """The bytes in front of the payload."""
+    @property
+    def size(self) -> int:
+        """Bytes of the whole output: the head and all ranges."""
+    @property
+    def ranges(self) -> NDArray[np.uint64]:
+        """Offset and length in bytes of each range, shape (k, 2); a read-only copy."""
+    @property
+    def span(self) -> tuple[int, int]:
+        """Offset and length in bytes of the smallest source range that holds every range; (0, 0) without any."""
+    def reads(self, gap: int = 65536) -> list[tuple[int, int]]:
+        """Offset and length in bytes of the reads that cover all ranges, ascending.
+
+        Ranges whose distance is at most ``gap`` bytes share a read.
+        """
+    def from_fd(self, fd: int, start: int = 0, length: int | None = None) -> bytes:
+        """Bytes [start, start + length) of the output, cut off at its end; reads the source's file ``fd`` where needed.
+
+        The file offset of ``fd`` is neither used nor moved; only what the answer holds, and small gaps, is read.
+        The GIL is released.
+
+        Raises ``source_truncated`` where the file ends too early, ``source_unreadable`` where the system refuses,
+        ``range_not_satisfiable`` where ``start`` lies beyond the output or either number is negative.
+        """
+    def from_buffer(self, data: Buffer, base: int, start: int = 0, length: int | None = None) -> bytes:
+        """As :meth:`from_fd`, from ``data`` that holds the source's bytes from ``base`` on.
+
+        Raises ``source_truncated`` where a needed byte is not in ``data``.
+        """
+    def payload_from_fd(self, fd: int) -> bytes:
+        """The output without its head; raises as :meth:`from_fd`."""
+    def write(self, out_fd: int, data: Buffer, base: int) -> int:
+        """Write the output to ``out_fd`` (blocking) straight out of ``data``, which holds the source from ``base`` on.
+
+        Returns the number of bytes written, always ``size``.
+        Raises ``source_truncated`` before anything is written where a range is not in ``data``,
+        ``output_failed`` where the system refuses.
+        """
+    def write_from_fd(self, out_fd: int, fd: int) -> int:
+        """Write the output to ``out_fd`` (blocking) from the source's file ``fd``, through a block of at most 1 MiB.
+
+        Cheaper than :meth:`write` from a mapped file, and safe where the file may be truncated meanwhile.
+        Returns the number of bytes written, always ``size``; the GIL is released.
+        Raises as :meth:`from_fd`, when part of the output may have been written, and ``output_failed``.
+        """

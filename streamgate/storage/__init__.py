@@ -1,0 +1,1 @@
+"""Adapters to stores: objects (source bytes), and the assets made of them."""

@@ -1,0 +1,1 @@
+"""Where the bytes of sources are: adapters that read ranges."""

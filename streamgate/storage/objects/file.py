@@ -1,0 +1,83 @@
+"""A source that is a file of this machine, read by ranges only."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import weakref
+from hashlib import blake2b
+from pathlib import Path
+
+from streamgate.errors import StreamGateError
+
+_BLOCKS = 16
+_BLOCK = 4096
+
+
+class FileSource:
+    """An open regular file.
+
+    The descriptor lives as long as the object: whoever still sends from it keeps it open by holding a reference.
+    Raises :class:`StreamGateError` with ``source_not_found`` or ``source_unreadable``.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            # O_NONBLOCK so that a FIFO somebody put there cannot hang the open.
+            self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except (FileNotFoundError, NotADirectoryError) as e:
+            raise StreamGateError("source_not_found", f"{path.name}: no such file") from e
+        except OSError as e:
+            raise StreamGateError("source_unreadable", f"{path.name}: {os.strerror(e.errno or errno.EIO)}") from e
+        weakref.finalize(self, os.close, self.fd)
+        status = os.fstat(self.fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise StreamGateError("source_unreadable", f"{path.name}: not a regular file")
+        self.size = status.st_size
+        self.signature = signature(status)
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Up to ``length`` bytes from ``offset``; fewer only at the end of the file."""
+        pieces = []
+        while length > 0:
+            try:
+                piece = os.pread(self.fd, length, offset)
+            except OSError as e:
+                raise StreamGateError("source_unreadable", f"{self.path.name}: {os.strerror(e.errno or errno.EIO)}") from e
+            if not piece:
+                break
+            pieces.append(piece)
+            offset += len(piece)
+            length -= len(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def read_into(self, offset: int, view: memoryview) -> None:
+        """Fill ``view`` from ``offset``; raises ``source_truncated`` where the file ends before."""
+        done = 0
+        while done < len(view):
+            try:
+                count = os.preadv(self.fd, [view[done:]], offset + done)
+            except OSError as e:
+                raise StreamGateError("source_unreadable", f"{self.path.name}: {os.strerror(e.errno or errno.EIO)}") from e
+            if count == 0:
+                raise StreamGateError("source_truncated", f"{self.path.name}: ends at byte {offset + done}")
+            done += count
+
+    def identity(self, index: bytes = b"") -> bytes:
+        """A digest (16 bytes) of what the file holds: its size, its sample ``index`` and blocks spread over it.
+
+        Never the modification time alone, which a copy changes, and never the whole file, which may be large.
+        """
+        digest = blake2b(self.size.to_bytes(8, "big"), digest_size=16)
+        digest.update(blake2b(index, digest_size=16).digest())
+        step = max(_BLOCK, self.size // _BLOCKS)
+        for offset in range(0, self.size, step):
+            digest.update(self.read(offset, _BLOCK))
+        return digest.digest()
+
+
+def signature(status: os.stat_result) -> tuple[int, int, int]:
+    """What changes when a file is written or replaced: (inode, size, modification time in ns)."""
+    return (status.st_ino, status.st_size, status.st_mtime_ns)

@@ -1,0 +1,90 @@
+"""Tables for people: what ``streamgate inspect`` prints."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+
+def show(told: dict[str, Any], console: Console | None = None) -> None:
+    """Print what :func:`streamgate.media.report.describe` told."""
+    out = console or Console()
+    for source in told["sources"]:
+        layout = "fragmented" if source["fragmented"] else "progressive"
+        out.print(f"[bold]{source['file']}[/]  {source['bytes'] / 1e6:.1f} MB, {layout} MP4", highlight=False)
+        out.print(_tracks(source["tracks"]))
+    out.print(
+        f"[bold]Presentation[/]  {_clock(told['duration'])}, target {told['target_duration']} s"
+        + ("" if told["independent_segments"] else ", cut at open keyframes"),
+        highlight=False,
+    )
+    out.print(_renditions(told["renditions"]))
+    if told["findings"]:
+        out.print(_findings(told["findings"]))
+
+
+def _table(*columns: str, right: tuple[str, ...] = ()) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(column, justify="right" if column in right else "left", no_wrap=column not in ("What", "Detail"))
+    return table
+
+
+def _tracks(tracks: list[dict[str, Any]]) -> Table:
+    right = ("Track", "Samples", "Length", "kbit/s", "Keyframes", "Longest gap")
+    table = _table("Track", "Kind", "Codec", "What", "Samples", "Length", "kbit/s", "Keyframes", "Longest gap", right=right)
+    kinds = {"vide": "video", "soun": "audio", "text": "text", "sbtl": "text", "subt": "text"}
+    for t in tracks:
+        keys = t.get("keyframes") or {"count": None, "longest_gap": None}
+        size = f"{t['width']:g}x{t['height']:g}" if "width" in t else t["language"]
+        table.add_row(
+            str(t["id"]),
+            kinds.get(t["handler"], t["handler"]),
+            t["codec"] or t["entry"],
+            size,
+            str(t["samples"]),
+            _clock(t["duration"]),
+            f"{t['bitrate'] / 1000:.0f}",
+            "" if keys["count"] is None else str(keys["count"]),
+            "" if keys["longest_gap"] is None else f"{keys['longest_gap']:.3f} s",
+        )
+    return table
+
+
+def _renditions(renditions: list[dict[str, Any]]) -> Table:
+    right = ("Segments", "Shortest", "Longest", "Peak kbit/s", "Average")
+    table = _table("Rendition", "Codec", "What", "Segments", "Shortest", "Longest", "Peak kbit/s", "Average", right=right)
+    for r in renditions:
+        if r["kind"] == "text":
+            table.add_row(r["name"], "wvtt", r["language"], str(r["segments"]), "", "", "", "")
+            continue
+        rate = f" {r['frame_rate']:.3f}".rstrip("0").rstrip(".") + " fps" if r["frame_rate"] else ""
+        table.add_row(
+            r["name"],
+            r["codec"],
+            f"{r['width']}x{r['height']}{rate}" if r["kind"] == "video" else r["language"],
+            str(r["segments"]),
+            f"{min(r['durations']):.3f} s",
+            f"{max(r['durations']):.3f} s",
+            f"{r['bandwidth'] / 1000:.0f}",
+            f"{r['average_bandwidth'] / 1000:.0f}",
+        )
+    return table
+
+
+def _findings(findings: list[dict[str, Any]]) -> Table:
+    table = _table("Finding", "Subject", "Detail")
+    for f in findings:
+        table.add_row(f"[yellow]{f['code']}[/]", f["subject"], f["detail"])
+    return table
+
+
+def _clock(seconds: float) -> str:
+    """``1:02:03.456`` of a number of seconds."""
+    whole, part = divmod(round(seconds * 1000), 1000)
+    minutes, second = divmod(whole, 60)
+    hours, minute = divmod(minutes, 60)
+    return (f"{hours}:{minute:02d}" if hours else f"{minute}") + f":{second:02d}.{part:03d}"

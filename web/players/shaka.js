@@ -1,0 +1,66 @@
+import { ascending, rungLabel, trackLabel } from "./labels.js";
+
+export class Shaka {
+  constructor(video, report) {
+    this.video = video;
+    this.report = report;
+    window.shaka.polyfill.installAll();
+    this.player = new window.shaka.Player();
+    for (const event of ["trackschanged", "textchanged", "variantchanged", "texttrackvisibility"]) this.player.addEventListener(event, () => report("changed"));
+    for (const event of ["adaptation", "mediaqualitychanged"]) this.player.addEventListener(event, () => report("switched"));
+    this.player.addEventListener("error", ({ detail }) => this.failed(detail));
+  }
+
+  failed(error) {
+    const fatal = error.severity === window.shaka.util.Error.Severity.CRITICAL;
+    this.report(fatal ? "error" : "warning", {
+      code: `Shaka ${error.code}`, detail: error.message ?? "", url: error.data?.find((item) => typeof item === "string" && /^https?:/.test(item)),
+    });
+  }
+
+  async load(url) {
+    try {
+      await this.player.attach(this.video);
+      await this.player.load(url);
+    } catch (error) {
+      if (error.code === window.shaka.util.Error.Code.LOAD_INTERRUPTED) throw Object.assign(error, { reported: true });
+      this.failed(error);
+      throw Object.assign(error, { reported: true });
+    }
+  }
+
+  rungs() {
+    return ascending(this.player.getVideoTracks().map((track, id) => ({
+      id, height: track.height, bandwidth: track.bandwidth, active: track.active, label: rungLabel(track),
+    })));
+  }
+
+  setRung(id) {
+    this.player.configure("abr.enabled", id === null);
+    if (id !== null) this.player.selectVideoTrack(this.player.getVideoTracks()[id], false);
+  }
+
+  audios() {
+    return this.player.getAudioTracks().map((track, id) => ({ id, language: track.language, label: trackLabel(track, id), active: track.active }));
+  }
+
+  setAudio(id) { this.player.selectAudioTrack(this.player.getAudioTracks()[id]); }
+
+  texts() {
+    return this.player.getTextTracks().map((track, id) => ({ id, language: track.language, label: trackLabel(track, id), active: track.active }));
+  }
+
+  setText(id) { this.player.selectTextTrack(id === null ? null : this.player.getTextTracks()[id]); }
+
+  trickPlay(rate) {
+    if (rate === 1) this.player.cancelTrickPlay();
+    else this.player.trickPlay(rate, true);
+  }
+
+  stats() {
+    const stats = this.player.getStats();
+    return { bandwidth: stats.streamBandwidth, throughput: stats.estimatedBandwidth, codecs: stats.currentCodecs };
+  }
+
+  destroy() { return this.player.destroy(); }
+}
