@@ -130,5 +130,5 @@ def process_cpu(command: Sequence[str | Path], *, core: int | None = None, prepa
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        raise RuntimeError(f"{command[0]} failed: {complaint.decode(errors='replace')[-500:]}")
+        raise RuntimeError(f"{command[0]} failed ({process.returncode}): {complaint.decode(errors='replace')[-500:]}")
     return usage.ru_utime + usage.ru_stime

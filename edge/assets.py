@@ -83,6 +83,16 @@ class Assets:
         self._open.move_to_end(asset_id)
         return opened
 
+    def known(self, asset_id: str) -> Opened | None:
+        """The open asset, however long ago its files were looked at; if it was too long, that is begun.
+
+        Good enough for a rendition that it has: the rendition's name promises the bytes.
+        """
+        opened = self._open.get(asset_id)
+        if opened is not None and self.current(asset_id) is None:
+            self._flight(asset_id)
+        return opened
+
     async def open(self, asset_id: str) -> Opened:
         """The asset, opened (again) if need be; whoever asks meanwhile waits for the same attempt.
 
@@ -94,11 +104,7 @@ class Assets:
         failure = self._failures.get(asset_id)
         if failure is not None and self._clock() < failure[0]:
             raise StreamGateError(failure[1].code, failure[1].detail)
-        flight = self._flights.get(asset_id)
-        if flight is None:
-            flight = self._flights[asset_id] = _task(self._bring(asset_id))
-            flight.add_done_callback(lambda _: self._flights.pop(asset_id, None))
-        return await asyncio.shield(flight)
+        return await asyncio.shield(self._flight(asset_id))
 
     async def refs(self) -> dict[str, AssetRef]:
         """All assets by id, read anew at most once per ``edge.revalidate``."""
@@ -115,6 +121,14 @@ class Assets:
         if unknown:
             await asyncio.wait([_task(self.open(name)) for name in unknown[:_LISTING_OPENS]], timeout=_LISTING_WAIT_S)
         return [(ref, self._summaries.get(name) or Summary("preparing", ref.title)) for name, ref in refs.items()]
+
+    def _flight(self, asset_id: str) -> asyncio.Task[Opened]:
+        """The attempt that is under way, or a new one."""
+        flight = self._flights.get(asset_id)
+        if flight is None:
+            flight = self._flights[asset_id] = _task(self._bring(asset_id))
+            flight.add_done_callback(lambda _: self._flights.pop(asset_id, None))
+        return flight
 
     async def _discover(self) -> dict[str, AssetRef]:
         try:

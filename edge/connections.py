@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
@@ -16,6 +16,8 @@ from streamgate.core.logging import get_logger
 from streamgate.errors import StreamGateError
 
 _log = get_logger("edge.connections")
+# Nothing here takes a body. One that comes nevertheless is read away so long, or the client might not read its answer.
+_LINGER_S = 1.0
 
 
 class Connections:
@@ -33,7 +35,7 @@ class Connections:
             "max_line_size": settings.max_request_line,
             "max_field_size": settings.max_header_field,
             "max_headers": settings.max_header_fields,
-            "lingering_time": 1.0,
+            "lingering_time": _LINGER_S,
             "access_log": None,
         }
         node.telemetry.watch("connections", lambda: len(self._open))
@@ -62,7 +64,7 @@ class Connections:
         Returns how many were cut.
         """
         for connection in list(self._open):
-            connection.close()
+            connection.end()
         try:
             async with asyncio.timeout(deadline):
                 await self._none.wait()
@@ -75,7 +77,10 @@ class Connections:
 
 
 class Connection(web.RequestHandler):
-    """One connection. The timer for a request's head runs from its first byte (of a new connection: from the start)."""
+    """One connection. The timer for a request's head runs from its first byte (of a new connection: from the start).
+
+    It reads private attributes of aiohttp's protocol: the version is pinned, and tests hold what is built on them.
+    """
 
     __slots__ = ("_connections", "_head_timer", "_begun")
 
@@ -90,12 +95,12 @@ class Connection(web.RequestHandler):
         if self._connections.full:
             node = self._connections.node
             node.telemetry.count("connections_refused")
-            assert isinstance(transport, asyncio.WriteTransport)
             error = StreamGateError("overloaded", "there are too many connections")
-            transport.write(problems.bare(error, node.settings.edge.retry_after))
+            stream = cast(asyncio.Transport, transport)
+            stream.write(problems.bare(error, node.settings.edge.retry_after))
+            stream.close()
             self._force_close = True
             self._manager = None
-            transport.close()
             return
         self._connections.add(self)
         super().connection_made(transport)
@@ -121,6 +126,13 @@ class Connection(web.RequestHandler):
             self._begun = True
             self._start_timer()
 
+    def end(self) -> None:
+        """End the connection: now if it is idle, else with the response under way."""
+        if self._request_in_progress or self._messages:
+            self.close()
+        else:
+            self.force_close()
+
     def abort(self) -> None:
         """Cut the connection, whatever it is doing."""
         if self._task_handler is not None:
@@ -131,11 +143,16 @@ class Connection(web.RequestHandler):
     def handle_error(
         self, request: BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> web.StreamResponse:
-        """Answer what is no HTTP, or what failed outside of our handlers; it closes the connection."""
+        """Answer what is no HTTP, or what failed outside of our handlers; it closes the connection.
+
+        Raises ConnectionError, which makes aiohttp end the connection, where the head of an answer was sent already.
+        """
+        if isinstance(exc, ConnectionError) or request.writer.output_size > 0:
+            raise ConnectionResetError("the answer was cut short") from exc
         if status >= 500:
             error = StreamGateError("internal")
             _log.error("request failed outside of its handler", exc_info=exc)
-        elif isinstance(exc, LineTooLong):
+        elif isinstance(exc, LineTooLong) or "Too many headers" in (message or ""):
             error = StreamGateError("head_too_large")
         else:
             error = StreamGateError("request_malformed")

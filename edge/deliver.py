@@ -17,6 +17,7 @@ from streamgate.errors import StreamGateError
 
 # Bodies are handed to the transport in pieces, each with a time limit of its own.
 _PIECE = 256 * 1024
+_SMALL = 64 * 1024
 _log = get_logger("edge.deliver")
 
 
@@ -41,7 +42,8 @@ async def deliver(ctx: Context) -> None:
     accepted = None if wants_range else _joined(request, hdrs.ACCEPT_ENCODING)
     coding, body = await _encoded(ctx, entry, accepted)
     etag = entry.etag(coding)
-    headers = {"ETag": etag, "Cache-Control": entry.cache_control, **entry.headers}
+    keep = entry.cache_control
+    headers = {"ETag": etag, "Cache-Control": f"{ctx.scope}, {keep}" if "max-age" in keep else keep, **entry.headers}
     if entry.compressible:
         vary(headers, "Accept-Encoding")
     verdict = conditional.evaluate(request.headers, request.method, etag)
@@ -65,6 +67,10 @@ async def deliver(ctx: Context) -> None:
         if selected is not None:
             status, part = 206, selected
             headers["Content-Range"] = f"bytes {part[0]}-{part[1] - 1}/{size}"
+    if get and isinstance(body, bytes) and len(body) <= _SMALL:
+        # Head and body in one packet.
+        await send(ctx, web.Response(status=status, headers=headers, body=body[part[0] : part[1]]))
+        return
     response = web.StreamResponse(status=status, headers=headers)
     response.content_length = part[1] - part[0]
     if not get:

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Protocol
 
-IMMUTABLE = "public, max-age=31536000, immutable"
+# Cache-Control without its scope, which is a matter of who may see the answer.
+IMMUTABLE = "max-age=31536000, immutable"
 
 
 class Cut(Protocol):

@@ -33,7 +33,7 @@ def build(target: Target, opened: Opened, settings: EdgeSettings) -> Entry:
     ``ts_unavailable``, or ``not_found`` where the rendition is of another kind.
     """
     made = opened.asset.presentation
-    fresh = f"public, max-age={settings.manifest_max_age}"
+    fresh = f"max-age={settings.manifest_max_age}"
     match target.route.name:
         case "multivariant":
             return entries.text(hls.multivariant(made), HLS, fresh)
@@ -63,7 +63,9 @@ def build(target: Target, opened: Opened, settings: EdgeSettings) -> Entry:
         if target.number >= rendition.segments:
             raise StreamGateError("segment_not_found", f"{rendition.name} has {rendition.segments} segments")
         plan = rendition.segment(target.number)
-        return Entry(media_type, tag, entries.IMMUTABLE, PlanCut(plan, opened.asset.sources[rendition.source], "segment"))
+        return Entry(
+            media_type, tag, entries.IMMUTABLE, PlanCut(plan, opened.asset.sources[rendition.source], "segment")
+        )
     if rendition.kind != "video":
         raise StreamGateError("not_found", "only video has keyframes")
     if target.route.name == "iframe_playlist":
@@ -171,4 +173,6 @@ def _text(opened: Opened, target: Target) -> Entry:
         return entries.text(rendition.whole(), VTT, entries.IMMUTABLE, tag=rendition.name)
     if target.number >= rendition.segments:
         raise StreamGateError("segment_not_found", f"{rendition.name} has {rendition.segments} segments")
-    return entries.text(rendition.segment(target.number), VTT, entries.IMMUTABLE, tag=f"{rendition.name}/{target.number}")
+    return entries.text(
+        rendition.segment(target.number), VTT, entries.IMMUTABLE, tag=f"{rendition.name}/{target.number}"
+    )

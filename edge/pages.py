@@ -24,7 +24,7 @@ POLICY = "; ".join(
         "frame-ancestors 'self'",
     )
 )
-NOT_BUILT = "The pages are not built. Build them with `make web`; the media is served without them.\n"
+NOT_BUILT = "The pages are not built. Build them with `make setup`; the media is served without them.\n"
 
 
 def load() -> dict[str, Entry]:

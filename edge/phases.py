@@ -67,7 +67,9 @@ async def resolve(ctx: Context) -> None:
     if ctx.entry is not None:
         return
     assert ctx.target is not None
-    ctx.opened = await ctx.node.assets.open(ctx.target.asset)
+    ctx.opened = ctx.node.assets.known(ctx.target.asset) if ctx.target.route.immutable else None
+    if ctx.opened is None or ctx.target.rendition not in ctx.opened.asset.presentation.renditions:
+        ctx.opened = await ctx.node.assets.open(ctx.target.asset)
     if not ctx.target.route.immutable:
         ctx.key = _manifest_key(ctx)
         ctx.entry = ctx.node.cache.get(ctx.key)

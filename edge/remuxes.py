@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from streamgate.core.logging import get_logger
@@ -21,15 +21,26 @@ def _remux(source: Path, target: Path) -> None:
     remux_in_worker(source, target)
 
 
+def _stop_workers() -> None:
+    from streamgate.transcode.remux import stop_workers
+
+    stop_workers()
+
+
 class Remuxes:
-    """A queue of conversions. Which bytes a target is made of is in its name, so a failure is final: it is remembered."""
+    """A queue of conversions. A target's name tells the bytes it is made of, so a failure that no retry can help is final."""
 
     def __init__(
-        self, at_once: int, telemetry: Telemetry, remux: Callable[[Path, Path], None] = _remux
+        self,
+        at_once: int,
+        telemetry: Telemetry,
+        remux: Callable[[Path, Path], object] = _remux,
+        stop: Callable[[], None] = _stop_workers,
     ) -> None:
         self._executor = ThreadPoolExecutor(at_once, thread_name_prefix="streamgate-remux")
         self._telemetry = telemetry
         self._remux = remux
+        self._stop = stop
         self._lock = threading.Lock()
         self._under_way: dict[Path, Future[None]] = {}
         self._failed: dict[Path, StreamGateError] = {}
@@ -43,9 +54,17 @@ class Remuxes:
             if target not in self._under_way:
                 self._under_way[target] = self._executor.submit(self._run, source, target)
 
+    def wait(self) -> None:
+        """Wait for what is under way now; blocking."""
+        with self._lock:
+            under_way = list(self._under_way.values())
+        wait(under_way)
+
     def close(self) -> None:
-        """Begin no more conversions."""
+        """Begin no more conversions, and end those under way."""
         self._executor.shutdown(wait=False, cancel_futures=True)
+        if self._under_way:
+            self._stop()
 
     def _run(self, source: Path, target: Path) -> None:
         result = "ok"
@@ -53,8 +72,9 @@ class Remuxes:
             self._remux(source, target)
         except StreamGateError as error:
             result = error.code
-            with self._lock:
-                self._failed[target] = error
+            if not error.retryable:
+                with self._lock:
+                    self._failed[target] = error
         except Exception:
             result = "remux_failed"
             _log.exception("conversion failed", source=source.name)

@@ -33,10 +33,13 @@ def run(settings: Settings, root: Path, *, announce: Callable[[str], None]) -> i
     ``announce`` is called with the server's address (no trailing slash) once it listens. A second signal ends the process
     at once. Raises StreamGateError ``listen_failed``, ``source_not_found`` and whatever else keeps it from starting.
     """
-    logging.configure(settings.log)
-    role, node = streaming(settings, root, Telemetry(), Health())
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_run(node, role, announce))
+    stop_logging = logging.configure(settings.log)
+    try:
+        role, node = streaming(settings, root, Telemetry(), Health())
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(_run(node, role, announce))
+    finally:
+        stop_logging()
 
 
 async def _run(node: Node, role: Role, announce: Callable[[str], None]) -> int:

@@ -10,10 +10,8 @@ from libc.string cimport memcpy, memset
 
 import numpy as np
 
-from streamgate.native.samples cimport (GROUP, RUN_LIMIT, Shape, Tables, Track, fail, gap_of, is_time, lay_out, padded,
+from streamgate.native.samples cimport (GROUP, RUN_LIMIT, Shape, Tables, fail, gap_of, is_time, lay_out, padded,
                                         spread, sum_sizes)
-
-from streamgate.native.samples import IDENTITY
 
 
 cdef extern from "bigendian.h" nogil:
@@ -233,25 +231,42 @@ cdef class Builder:
 
     cdef uint32_t pop_delta(self) noexcept nogil:
         """Takes back the last sample's delta."""
+        cdef Column* c = &self.deltas
         cdef uint32_t value
-        if self.deltas.count == 0:
+        if c.count == 0:
             return 0
-        self.deltas.count -= 1
-        spread(self.deltas.width, self.deltas.value, self.deltas.palette, self.deltas.pile.data, self.deltas.count, 1, &value)
+        c.count -= 1
+        spread(c.width, c.value, c.palette, c.pile.data, c.count, 1, &value)
         return value
 
     cdef int64_t total_delta(self) noexcept nogil:
+        cdef Column* c = &self.deltas
         cdef int64_t total = 0
         cdef uint32_t i, value
-        if self.deltas.width == 0:
-            return <int64_t>self.deltas.value * self.deltas.count
-        for i in range(self.deltas.count):
-            spread(self.deltas.width, 0, self.deltas.palette, self.deltas.pile.data, i, 1, &value)
+        if c.width == 0:
+            return <int64_t>c.value * c.count
+        for i in range(c.count):
+            spread(c.width, c.value, c.palette, c.pile.data, i, 1, &value)
             total += value
         return total
 
     cdef int add_shifts(self, int32_t value, uint32_t count) except -1 nogil:
         return append(&self.shifts, <uint32_t>value, count)
+
+    cdef int add_rows_be(self, Column* column, const uint8_t* rows, size_t width, uint32_t count,
+                         uint64_t* total) except -1 nogil:
+        """A column of trun: one value in each row of ``width`` bytes; adds their sum to ``total``."""
+        cdef uint32_t i = 0, first, value
+        while i < count:
+            first = i
+            value = be32(rows + i * width)
+            if value > 0x7FFFFFFF and column == &self.deltas:
+                return fail("source_malformed", "a sample with a negative duration")
+            while i < count and be32(rows + i * width) == value:
+                i += 1
+            append(column, value, i - first)
+            total[0] += <uint64_t>value * (i - first)
+        return 0
 
     cdef int add_deltas_be(self, const uint8_t* table, uint32_t entries) except -1 nogil:
         """stts: pairs of count and delta; what exceeds the samples is ignored."""
@@ -346,7 +361,8 @@ cdef class Builder:
             fail("source_malformed", "a sample without a time or a place")
         if not is_time(self.first_dts):
             fail("source_malformed", "a decoding time out of range")
-        s.payload, s.end, s.first_dts, s.runs, s.gap_width = self.payload, self.end, self.first_dts, self.runs, self.gap_width
+        s.payload, s.end, s.first_dts = self.payload, self.end, self.first_dts
+        s.runs, s.gap_width = self.runs, self.gap_width
         s.size_width, s.delta_width, s.shift_width = self.sizes.width, self.deltas.width, self.shifts.width
         s.size, s.delta, s.shift = self.sizes.value, self.deltas.value, self.shifts.value
         s.all_sync = self.all_sync or self.sync_count == n
@@ -373,7 +389,10 @@ cdef class Builder:
                 for i in range(n):
                     if i % GROUP == 0:
                         (<int64_t*>t.dts)[i // GROUP] = time
-                    time += t.delta_palette[(<const uint8_t*>t.deltas)[i]] if s.delta_width == 1 else (<const uint32_t*>t.deltas)[i]
+                    if s.delta_width == 1:
+                        time += t.delta_palette[(<const uint8_t*>t.deltas)[i]]
+                    else:
+                        time += (<const uint32_t*>t.deltas)[i]
                 if n % GROUP == 0:
                     (<int64_t*>t.dts)[n // GROUP] = time
             s.duration = time - s.first_dts
@@ -398,19 +417,13 @@ cdef inline void copy(const void* to, const uint8_t* data, uint64_t size) noexce
     memcpy(<void*>to, data, size)
 
 
-def track_from_samples(*, id=1, handler="vide", timescale, entries, sizes, deltas, offsets=None, syncs=None, positions,
-                       first_dts=0, language="und", name="", width=0.0, height=0.0, matrix=IDENTITY, edits=(),
-                       enabled=True):
-    cdef Track track = Track.__new__(Track)
+def block_from_columns(sizes, deltas, offsets, syncs, positions, first_dts):
+    """The table of given samples; see Track.from_samples."""
     cdef Builder builder = Builder((1 << 63) - 1)
-    cdef const uint32_t[::1] plain
+    cdef const uint32_t[::1] plain = column(sizes, np.uint32, None)
     cdef const int32_t[::1] signed
     cdef const uint64_t[::1] places
-    cdef uint32_t i, count
-    if not timescale or len(matrix) != 9:
-        fail("source_malformed", "a track without a timescale, or with a matrix of a wrong shape")
-    plain = column(sizes, np.uint32, None)
-    count = plain.shape[0]
+    cdef uint32_t i, count = <uint32_t>plain.shape[0]
     for i in range(count):
         builder.add_sizes(plain[i], 1)
     plain = column(deltas, np.uint32, count)
@@ -430,14 +443,10 @@ def track_from_samples(*, id=1, handler="vide", timescale, entries, sizes, delta
         flags[numbers] = True
         for i in range(count):
             builder.add_syncs(flags[i], 1)
+    if not is_time(first_dts):
+        fail("source_malformed", "a decoding time out of range")
     builder.first_dts = first_dts
-    track.id, track.handler, track.timescale = id, handler, timescale
-    track.enabled, track.language, track.name = enabled, language, name
-    track.width, track.height, track.matrix = width, height, tuple(matrix)
-    track.entries, track.edits = tuple(entries), tuple(edits)
-    track.entries_used = (0,) if count else ()
-    track.adopt(builder.block(), False)
-    return track
+    return builder.block()
 
 
 cdef object column(values, kind, count):

@@ -1,7 +1,7 @@
 """The index of a source: its tracks; and the whole as bytes.
 
-The bytes are a header, which holds a CRC-32 of the rest, then the movie's fields, then for each track its fields and, on
-the next multiple of 8, its table as it lies in memory. Fields are little-endian, tables in the machine's order.
+The bytes are a header, which holds a CRC-32 of the rest, then the movie's fields, then for each track its fields and,
+on the next multiple of 8, its table as it lies in memory. Fields are little-endian, tables in the machine's order.
 """
 
 import struct
@@ -30,7 +30,8 @@ cdef class Index:
 
     def dumps(self):
         cdef Track track
-        parts = [MOVIE.pack(self.size, self.timescale, self.duration, self.fragmented, len(self.brands), len(self.tracks))]
+        parts = [MOVIE.pack(self.size, self.timescale, self.duration, self.fragmented,
+                            len(self.brands), len(self.tracks))]
         parts += [sized(brand.encode()) for brand in self.brands]
         size = HEADER.size + sum(map(len, parts))
         for track in self.tracks:

@@ -190,7 +190,7 @@ cdef class Parser(MovieReader):
         cdef OpenTrack own = OpenTrack.__new__(OpenTrack)
         cdef const uint8_t* p
         cdef const uint8_t* end
-        cdef uint32_t flags, need = 8
+        cdef uint32_t flags, need
         cdef uint64_t at = box.body
         cdef int64_t time = -1
         cdef Box child
@@ -201,8 +201,8 @@ cdef class Parser(MovieReader):
                 t = self.open_tracks.get(be32(p + 4))
                 if t is None:
                     return fail("source_malformed", "a fragment of a track that does not exist")
-                need = 8 + 8 * (flags & 1) + 4 * ((flags >> 1 & 1) + (flags >> 3 & 1) + (flags >> 4 & 1) + (flags >> 5 & 1))
-                self.body(&child, need)
+                need = 8 * (flags & 1) + 4 * ((flags >> 1 & 1) + (flags >> 3 & 1) + (flags >> 4 & 1) + (flags >> 5 & 1))
+                self.body(&child, 8 + need)
                 p += 8
                 own.description, own.duration, own.size, own.flags = t.description, t.duration, t.size, t.flags
                 if flags & 1:
@@ -259,10 +259,10 @@ cdef class Parser(MovieReader):
         """8.8.8: a run of contiguous samples; returns how many. ``own``: the traf's defaults, its sum of durations."""
         cdef Builder b = own.builder
         cdef const uint8_t* p = self.body(box, 8)
-        cdef uint32_t flags = be32(p), count = be32(p + 4), i, value
+        cdef uint32_t flags = be32(p), count = be32(p + 4), first, i
         cdef uint64_t head = 8 + 4 * ((flags & 1) + (flags >> 2 & 1)), offset = data[0]
         cdef uint64_t row = 4 * ((flags >> 8 & 1) + (flags >> 9 & 1) + (flags >> 10 & 1) + (flags >> 11 & 1))
-        cdef int64_t time = 0
+        cdef uint64_t time = 0, unused = 0
         cdef uint32_t first_flags = own.flags
         cdef bint audio = own.track.handler == "soun"       # every frame is one to start with; flags are often copied
         self.body(box, head)
@@ -280,17 +280,13 @@ cdef class Parser(MovieReader):
         self.count_samples(count)
         with nogil:
             if flags & 0x100:
-                for i in range(count):
-                    value = be32(p + i * row)
-                    b.add_deltas(value, 1)
-                    time += value
+                b.add_rows_be(&b.deltas, p, row, count, &time)
                 p += 4
             else:
                 b.add_deltas(own.duration, count)
-                time = <int64_t>own.duration * count
+                time = <uint64_t>own.duration * count
             if flags & 0x200:
-                for i in range(count):
-                    b.add_sizes(be32(p + i * row), 1)
+                b.add_rows_be(&b.sizes, p, row, count, &unused)
                 p += 4
             else:
                 b.add_sizes(own.size, count)
@@ -298,20 +294,24 @@ cdef class Parser(MovieReader):
                 b.add_syncs(True, count)
             elif flags & 0x400:
                 b.add_syncs(is_sync(first_flags if flags & 4 else be32(p)), 1)
-                for i in range(1, count):
-                    b.add_syncs(is_sync(be32(p + i * row)), 1)
+                first = 1
+                while first < count:
+                    i = first
+                    while i < count and is_sync(be32(p + i * row)) == is_sync(be32(p + first * row)):
+                        i += 1
+                    b.add_syncs(is_sync(be32(p + first * row)), i - first)
+                    first = i
             else:
                 b.add_syncs(is_sync(first_flags), 1)
                 b.add_syncs(is_sync(own.flags), count - 1)
             if flags & 0x400:
                 p += 4
             if flags & 0x800:
-                for i in range(count):
-                    b.add_shifts(<int32_t>be32(p + i * row), 1)
+                b.add_rows_be(&b.shifts, p, row, count, &unused)
             else:
                 b.add_shifts(0, count)
             b.place(offset, count)
-        own.next_dts += time
+        own.next_dts += <int64_t>time
         data[0] = b.run_end
         return count
 

@@ -222,8 +222,7 @@ cdef class MovieReader:
         track.language = self.language(be16(p + 20))
         p = self.body(&found.hdlr, 12)
         track.handler = text(p + 8)
-        track.name = handler_name(p[24:found.hdlr.end - found.hdlr.body] if found.hdlr.end - found.hdlr.body > 24 else b"",
-                                  be32(p + 4) != 0)
+        track.name = handler_name(self.data[min(found.hdlr.body + 24, found.hdlr.end):found.hdlr.end], be32(p + 4) != 0)
         track.edits = ()
         if found.elst.end:
             wide = self.body(&found.elst, 8)[0] != 0

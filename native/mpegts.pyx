@@ -1,7 +1,7 @@
 """MPEG-2 transport stream segments of H.264 and AAC, for HLS players that know no fMP4.
 
-ISO/IEC 13818-1 (packets, PES, PSI, PCR), RFC 8216 section 3.2 (what a segment holds), ISO/IEC 14496-15 (avcC, samples),
-ISO/IEC 14496-10 annex B (byte stream), ISO/IEC 14496-3 (AudioSpecificConfig, ADTS).
+ISO/IEC 13818-1 (packets, PES, PSI, PCR), RFC 8216 section 3.2 (what a segment holds), ISO/IEC 14496-15 (samples),
+ISO/IEC 14496-10 annex B (byte stream), ISO/IEC 14496-3 section 1.A.2.2 (ADTS).
 
 A segment must continue its predecessor's continuity counters though nobody ever made that predecessor here.
 So the number of packets of every PES packet follows from the index alone: it is the number that the longest form of the access
@@ -18,6 +18,7 @@ from libc.string cimport memcpy, memset
 import numpy as np
 
 from streamgate.errors import StreamGateError
+from streamgate.native.mpegts_config import adts_config, parameter_sets
 from streamgate.native.samples cimport Track
 
 cdef extern from "mpegts_packet.h" nogil:
@@ -55,14 +56,13 @@ cdef enum:
     MAX_FRAME = 8191 - ADTS_HEADER      # the field has 13 bits
     MAX_SAMPLES = 1 << 20       # in a segment
     MAX_LONE_PCRS = 36000       # in a segment: an hour without a picture
+    MAX_OVERHEAD = 1 << 26      # bytes of a segment beyond twice its payload
     CHUNK = 4096                # samples looked at together
 
 # Sums of three such times do not overflow, neither in ticks of the track nor at 90 kHz.
 cdef int64_t MAX_TICKS = <int64_t> 1 << 60
 cdef int64_t MAX_SECONDS = <int64_t> 1 << 31
 cdef const uint8_t* DELIMITER = b"\x00\x00\x00\x01\x09\xf0"      # any primary_pic_type
-
-include "mpegts_config.pxi"
 
 
 cdef struct Unit:               # one PES packet
@@ -121,7 +121,8 @@ cdef inline int64_t reference(int64_t dts) noexcept nogil:
     """The PCR (90 kHz part) of a PES packet: PCR_LAG before its DTS, but not below zero.
 
     A presentation may start at DTS 0, where there is no room for a lag: there the clock starts at 0 as well and takes the first
-    2 * PCR_LAG at half speed. Clamping it at 0 instead would make it stand still.
+    2 * PCR_LAG at half speed. Clamping it at 0 instead would make it stand still. No presentation has a DTS below 0; there it
+    would be the clock.
     """
     if dts <= 0:
         return dts
@@ -189,8 +190,6 @@ cdef class Muxer:
     cdef const uint32_t[::1] video_starts, audio_starts
     cdef int64_t video_shift, audio_shift
     cdef int64_t lead                   # added to a video sample's dts, so that none lies behind its pts; <= 0
-    cdef uint32_t squeezed              # video samples before this one have their DTS between 0 and ...
-    cdef int64_t knee                   # ... this, which is that sample's DTS (90 kHz)
     cdef uint8_t[2 * 188] tables        # the packets of PAT and PMT
     cdef bytes sets_kept                # parameter sets as in a sample: each behind its length
     cdef const uint8_t* sets            # the same
@@ -202,8 +201,8 @@ cdef class Muxer:
     cdef uint64_t[::1] packets          # of each segment
     cdef uint8_t[:, ::1] counters       # continuity counters of video and audio when a segment begins
 
-    def __init__(self, Track video, Track audio, *, const uint8_t[::1] avcc, bytes asc, video_starts, audio_starts,
-                 int64_t video_shift, int64_t audio_shift):
+    def __init__(self, Track video, Track audio, *, avcc, asc, video_starts, audio_starts, int64_t video_shift,
+                 int64_t audio_shift):
         if video is None and audio is None:
             raise StreamGateError("ts_unavailable", "there is neither video nor audio")
         self.video, self.audio = video, audio
@@ -211,7 +210,7 @@ cdef class Muxer:
         self.video_starts = boundaries(video, video_starts, self.segments)
         self.audio_starts = boundaries(audio, audio_starts, self.segments)
         self.video_shift, self.audio_shift = video_shift, audio_shift
-        self.sets_kept = b"" if video is None else parameter_sets(bytes(avcc))
+        self.sets_kept = b"" if video is None else parameter_sets(avcc)
         self.sets = <const uint8_t*> PyBytes_AS_STRING(self.sets_kept)
         self.sets_size = len(self.sets_kept)
         if video is not None:
@@ -222,41 +221,17 @@ cdef class Muxer:
         self.measure()
 
     cdef int check_video(self) except -1:
-        """Times, and whether composition offsets are negative: a transport stream's DTS may not lie behind its PTS.
-
-        Such a video may begin at PTS 0, and its DTS would then be negative. Those few are spread over the time between 0 and
-        the first positive one instead, if that leaves none behind its PTS.
-        """
-        cdef uint32_t first = self.video_starts[0], most = min(<uint32_t> 64, self.video_starts[self.segments] - first), i
-        cdef uint32_t early = 0
-        cdef int32_t[64] offsets
+        """Times, and whether composition offsets are negative: a transport stream's DTS may not lie behind its PTS."""
         cdef int32_t lowest, highest
         check_times(self.video, self.video_starts, self.video_shift)
-        offset_range(self.video, first, self.video_starts[self.segments], &lowest, &highest)
+        offset_range(self.video, self.video_starts[0], self.video_starts[self.segments], &lowest, &highest)
         self.lead = min(0, lowest)
-        if lowest < 0 and self.decode_time(first) < 0:
-            self.video.expand(first, most, NULL, NULL, offsets, NULL)
-            while early < most and self.decode_time(first + early) <= 0:
-                early += 1
-            self.knee = self.decode_time(first + early) if early < most else 0
-            for i in range(early):
-                if self.knee < early or self.knee * i // early > ticks(
-                        self.video.dts_at(first + i) + self.video_shift + offsets[i], self.video.timescale):
-                    return 0
-            self.squeezed = first + early
         return 0
-
-    cdef inline int64_t decode_time(self, uint32_t sample) noexcept nogil:
-        """The DTS of a video sample, in 90 kHz."""
-        if sample < self.squeezed:
-            return self.knee * (sample - self.video_starts[0]) // (self.squeezed - self.video_starts[0])
-        return ticks(self.video.dts_at(sample) + self.video_shift + self.lead, self.video.timescale)
 
     cdef int check_audio(self, tuple config) except -1:
         cdef int32_t lowest, highest
-        profile, index, channels = config
+        profile, index, channels, self.rate = config
         self.adts = [0xFF, 0xF1, profile << 6 | index << 2 | channels >> 2, (channels & 3) << 6, 0, 0x1F, 0xFC]
-        self.rate = RATES[index]
         check_times(self.audio, self.audio_starts, self.audio_shift)
         offset_range(self.audio, self.audio_starts[0], self.audio_starts[self.segments], &lowest, &highest)
         if lowest != highest:
@@ -300,13 +275,16 @@ cdef class Muxer:
                 if w.lone_pcrs > MAX_LONE_PCRS:
                     with gil:
                         raise StreamGateError("ts_unavailable", f"segment {n} has no picture for too long")
+                if w.packets * PACKET > 2 * (scratch.payloads[0] + scratch.payloads[1]) + MAX_OVERHEAD:
+                    with gil:
+                        raise StreamGateError("ts_unavailable", f"segment {n} would be nearly all headers")
                 self.packets[n] = w.packets
         return 0
 
     cdef int64_t begin_of(self, Py_ssize_t n) noexcept nogil:
         cdef int64_t begin = INT64_MAX
         if self.video_starts[n] < self.video_starts[self.segments]:
-            begin = self.decode_time(self.video_starts[n])
+            begin = ticks(self.video.dts_at(self.video_starts[n]) + self.video_shift + self.lead, self.video.timescale)
         if self.audio_starts[n] < self.audio_starts[self.segments]:
             begin = min(begin, ticks(self.audio.dts_at(self.audio_starts[n]) + self.audio_shift, self.audio.timescale))
         return begin
@@ -332,7 +310,7 @@ cdef class Muxer:
         self.video.expand(first, count, sizes, scratch.deltas, scratch.offsets, scratch.syncs)
         for i in range(count):
             if sizes[i]:                # an empty sample is no access unit
-                unit.dts = ticks(time + self.lead, timescale) if first + i >= self.squeezed else self.decode_time(first + i)
+                unit.dts = ticks(time + self.lead, timescale)
                 unit.pts = ticks(time + scratch.offsets[i], timescale)
                 unit.start = start
                 unit.payload = sizes[i]

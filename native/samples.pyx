@@ -109,8 +109,10 @@ cdef int prove(const Shape* s, const Tables* t) except -1 nogil:
             return fail("source_malformed", "sample table: wrong runs")
         offset = end + gap_of(s.gap_width, t.gaps, run)
         if run % GROUP == 0:
-            if (run and t.run_offsets[run // GROUP] != offset) or (s.run_length == 0 and t.run_samples[run // GROUP] != sample):
+            if run and t.run_offsets[run // GROUP] != offset:
                 return fail("source_malformed", "sample table: wrong positions")
+            if s.run_length == 0 and t.run_samples[run // GROUP] != sample:
+                return fail("source_malformed", "sample table: wrong runs")
             offset = t.run_offsets[run // GROUP]
         length = sum_sizes(s.size_width, s.size, t.sizes, sample, n)
         if offset > s.end or length > s.end - offset:
@@ -332,9 +334,20 @@ cdef class Track:
         return f"Track(id={self.id}, handler={self.handler!r}, timescale={self.timescale}, samples={self.samples})"
 
     @staticmethod
-    def from_samples(**columns):
-        from streamgate.native.builder import track_from_samples  # it builds on this module
-        return track_from_samples(**columns)
+    def from_samples(*, id=1, handler="vide", timescale, entries, sizes, deltas, offsets=None, syncs=None, positions,
+                     first_dts=0, language="und", name="", width=0.0, height=0.0, matrix=IDENTITY, edits=(),
+                     enabled=True):
+        from streamgate.native.builder import block_from_columns    # which builds on this module
+
+        cdef Track track = Track.__new__(Track)
+        if not timescale or len(matrix) != 9:
+            fail("source_malformed", "a track without a timescale, or with a matrix of a wrong shape")
+        track.id, track.handler, track.timescale, track.enabled = id, handler, timescale, enabled
+        track.language, track.name, track.width, track.height = language, name, width, height
+        track.matrix, track.entries, track.edits = tuple(matrix), tuple(entries), tuple(edits)
+        track.adopt(block_from_columns(sizes, deltas, offsets, syncs, positions, first_dts), False)
+        track.entries_used = (0,) if track.samples else ()
+        return track
 
 
 cdef int out_of_range() except -1 nogil:

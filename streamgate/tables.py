@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 
+# These are copied and compared: never broken into lines.
+_WHOLE = ("Rendition", "Codec", "Size", "Length")
+# Columns where the output goes to a file or another program.
+_PIPED = 120
+
+
 def show(told: dict[str, Any], console: Console | None = None) -> None:
     """Print what :func:`streamgate.media.report.describe` told."""
     out = console or Console()
+    if not out.is_terminal:
+        out.width = _PIPED
     for source in told["sources"]:
         layout = "fragmented" if source["fragmented"] else "progressive"
         out.print(f"[bold]{source['file']}[/]  {source['bytes'] / 1e6:.1f} MB, {layout} MP4", highlight=False)
@@ -27,15 +35,16 @@ def show(told: dict[str, Any], console: Console | None = None) -> None:
 
 
 def _table(*columns: str, right: tuple[str, ...] = ()) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for column in columns:
-        table.add_column(column, justify="right" if column in right else "left", no_wrap=column not in ("What", "Detail"))
+        justify: Literal["left", "right"] = "right" if column in right else "left"
+        table.add_column(column, justify=justify, overflow="fold", no_wrap=column in _WHOLE)
     return table
 
 
 def _tracks(tracks: list[dict[str, Any]]) -> Table:
-    right = ("Track", "Samples", "Length", "kbit/s", "Keyframes", "Longest gap")
-    table = _table("Track", "Kind", "Codec", "What", "Samples", "Length", "kbit/s", "Keyframes", "Longest gap", right=right)
+    right = ("Track", "Samples", "Length", "kbit/s", "Keys", "Gap")
+    table = _table("Track", "Kind", "Codec", "Size", "Samples", "Length", "kbit/s", "Keys", "Gap", right=right)
     kinds = {"vide": "video", "soun": "audio", "text": "text", "sbtl": "text", "subt": "text"}
     for t in tracks:
         keys = t.get("keyframes") or {"count": None, "longest_gap": None}
@@ -55,22 +64,22 @@ def _tracks(tracks: list[dict[str, Any]]) -> Table:
 
 
 def _renditions(renditions: list[dict[str, Any]]) -> Table:
-    right = ("Segments", "Shortest", "Longest", "Peak kbit/s", "Average")
-    table = _table("Rendition", "Codec", "What", "Segments", "Shortest", "Longest", "Peak kbit/s", "Average", right=right)
+    right = ("Rate", "Count", "Length", "Peak", "Mean")
+    table = _table("Rendition", "Codec", "Size", "Rate", "Count", "Length", "Peak", "Mean", right=right)
     for r in renditions:
         if r["kind"] == "text":
-            table.add_row(r["name"], "wvtt", r["language"], str(r["segments"]), "", "", "", "")
+            table.add_row(r["name"], "wvtt", r["language"], "", str(r["segments"]), "", "", "")
             continue
-        rate = f" {r['frame_rate']:.3f}".rstrip("0").rstrip(".") + " fps" if r["frame_rate"] else ""
+        rate = f"{r['frame_rate']:.3f}".rstrip("0").rstrip(".") if r["frame_rate"] else ""
         table.add_row(
             r["name"],
             r["codec"],
-            f"{r['width']}x{r['height']}{rate}" if r["kind"] == "video" else r["language"],
+            f"{r['width']}x{r['height']}" if r["kind"] == "video" else r["language"],
+            rate,
             str(r["segments"]),
-            f"{min(r['durations']):.3f} s",
-            f"{max(r['durations']):.3f} s",
-            f"{r['bandwidth'] / 1000:.0f}",
-            f"{r['average_bandwidth'] / 1000:.0f}",
+            _spread(r["durations"]),
+            f"{r['bandwidth'] / 1000:.0f}k",
+            f"{r['average_bandwidth'] / 1000:.0f}k",
         )
     return table
 
@@ -80,6 +89,12 @@ def _findings(findings: list[dict[str, Any]]) -> Table:
     for f in findings:
         table.add_row(f"[yellow]{f['code']}[/]", f["subject"], f["detail"])
     return table
+
+
+def _spread(durations: list[float]) -> str:
+    """The shortest and the longest of ``durations``, once where they are the same."""
+    short, long = f"{min(durations):.2f}", f"{max(durations):.2f}"
+    return f"{long} s" if short == long else f"{short}–{long} s"
 
 
 def _clock(seconds: float) -> str:

@@ -1,6 +1,7 @@
 // The page: a library of assets, one player, menus, numbers. State lives in the URL: #asset=…&player=…
 import { createPlayer, ENGINES, explain } from "./players.js";
 import { Meter } from "./meter.js";
+import { clock, drawEngines, drawFindings, drawLinks, element, fill } from "./panels.js";
 import { describeFailure } from "./words.js";
 
 const POLL_MS = 2000;
@@ -20,12 +21,6 @@ let player = null;
 let rungChosen = null; // id of a rung; null: automatic
 let generation = 0; // rises with every load, so that answers which come late are dropped
 let pollTimer = 0;
-
-function element(tag, properties = {}, ...children) {
-  const node = Object.assign(document.createElement(tag), properties);
-  node.append(...children);
-  return node;
-}
 
 // ---- state in the URL ----
 
@@ -47,12 +42,6 @@ function follow() {
 }
 
 // ---- the library ----
-
-const clock = (seconds) => {
-  const whole = Math.max(0, Math.round(seconds || 0));
-  const parts = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60, whole % 60];
-  return (parts[0] ? `${parts[0]}:${String(parts[1]).padStart(2, "0")}` : String(parts[1])) + `:${String(parts[2]).padStart(2, "0")}`;
-};
 
 const STATES = { ready: "", preparing: "Being prepared", failed: "Cannot be played" };
 
@@ -113,7 +102,7 @@ async function show(asset, engine, again = false) {
   await old?.destroy();
   if (mine !== generation) return;
   problem();
-  drawAbout();
+  drawStage();
   drawMenus();
   drawLibrary();
   if (!asset) return veil("No videos yet. Put a file into the folder that is served.");
@@ -135,7 +124,7 @@ async function show(asset, engine, again = false) {
     if (mine !== generation) return made.destroy();
     player = made;
     meter.start(player);
-    await player.load(new URL(asset[engine.manifest], document.baseURI).href);
+    await player.load(new URL(asset.urls[engine.manifest], document.baseURI).href);
   } catch (error) {
     if (mine === generation && !error.reported) failed(mine, { code: error.code ?? "player", detail: error.message });
     return;
@@ -150,64 +139,26 @@ async function show(asset, engine, again = false) {
 
 async function failed(mine, failure) {
   meter.warned(failure);
-  const answer = (await explain(failure.url)) ?? (shown.engine && shown.asset ? await explain(shown.asset[shown.engine.manifest]) : null);
+  const answer = (await explain(failure.url)) ?? (shown.engine && shown.asset ? await explain(shown.asset.urls[shown.engine.manifest]) : null);
   if (mine !== generation) return;
   const words = describeFailure(failure, answer);
   veil();
   problem(words.title, words.detail);
 }
 
-function drawAbout() {
+function drawStage() {
   const { asset, engine } = shown;
-  $("title").textContent = asset ? asset.title || asset.id : "Nothing to play";
-  document.title = asset ? `${asset.title || asset.id} · StreamGate` : "StreamGate";
-  const heights = (asset?.renditions ?? []).filter((r) => r.kind === "video" && r.height).map((r) => r.height);
-  const facts = [
-    asset?.duration ? clock(asset.duration) : "",
-    heights.length ? `up to ${Math.max(...heights)}p` : "",
-    heights.length > 1 ? `${heights.length} rungs` : "",
-  ];
-  $("subtitle").textContent = facts.filter(Boolean).join(" · ") || "\u00a0";
-
-  $("engines").replaceChildren(...ENGINES.map((item) => {
-    const input = element("input", { type: "radio", name: "engine", value: item.id, checked: item === engine, disabled: !item.usable() });
-    return element("label", { title: item.usable() ? "" : "This browser does not offer it" }, input, element("span", { textContent: item.label }));
-  }));
-
-  const links = [["HLS", asset?.hls], ["HLS, TS segments", asset?.hls_ts], ["DASH", asset?.dash]].filter(([, path]) => path);
+  const name = asset ? asset.title || asset.id : "Nothing to play";
+  $("title").textContent = name;
+  document.title = asset ? `${name} · StreamGate` : "StreamGate";
+  drawEngines($("engines"), engine);
+  const urls = asset?.urls ?? {};
+  const links = [["HLS", urls.hls], ["HLS, TS segments", urls.hls_ts], ["DASH", urls.dash]].filter(([, path]) => path);
   $("links-panel").hidden = !links.length;
-  $("links").replaceChildren(...links.map(([name, path]) => {
-    const url = new URL(path, document.baseURI).href;
-    const button = element("button", { type: "button", textContent: "Copy", className: "copy" });
-    button.setAttribute("aria-label", `Copy the ${name} address`);
-    button.addEventListener("click", () => copy(url, button));
-    return element("li", {}, element("span", { className: "kind", textContent: name }), element("code", { textContent: url }), button);
-  }));
-
+  drawLinks($("links"), links);
   const findings = asset?.findings ?? [];
   $("findings-panel").hidden = !findings.length;
-  $("findings").replaceChildren(...findings.map((finding) => element("li", {},
-    element("code", { textContent: finding.code }), element("span", { textContent: [finding.subject, finding.detail].filter(Boolean).join(": ") }))));
-}
-
-async function copy(text, button) {
-  try {
-    await navigator.clipboard.writeText(text);
-  } catch { // no clipboard on plain HTTP: select the text, so that Ctrl-C takes it
-    getSelection().selectAllChildren(button.previousElementSibling);
-    button.textContent = "Press Ctrl-C";
-    return;
-  }
-  button.textContent = "Copied";
-  button.addEventListener("blur", () => { button.textContent = "Copy"; }, { once: true });
-}
-
-function fill(select, entries, value) {
-  const options = entries.map(([key, label]) => element("option", { value: key, textContent: label }));
-  const same = options.length === select.options.length && options.every((option, n) => option.value === select.options[n].value && option.textContent === select.options[n].textContent);
-  if (!same) select.replaceChildren(...options); // an open menu is not rebuilt under the viewer's hand
-  select.value = value;
-  select.disabled = entries.length < 2;
+  drawFindings($("findings"), findings);
 }
 
 function drawMenus() {
@@ -216,6 +167,9 @@ function drawMenus() {
   const texts = player?.texts() ?? [];
   if (!rungs.some((rung) => rung.id === rungChosen)) rungChosen = null;
   const active = rungs.find((rung) => rung.active);
+  const tallest = Math.max(0, ...rungs.map((rung) => rung.height || 0));
+  const facts = [shown.asset?.duration ? clock(shown.asset.duration) : "", tallest ? `up to ${tallest}p` : "", rungs.length > 1 ? `${rungs.length} rungs` : ""];
+  $("subtitle").textContent = facts.filter(Boolean).join(" · ") || "\u00a0";
   const automatic = rungChosen === null && active?.height ? `Automatic (${active.height}p)` : "Automatic";
   fill($("quality"), rungs.length > 1 ? [["", automatic], ...rungs.toReversed().map((rung) => [String(rung.id), rung.label])] : [["", rungs[0]?.label ?? "Automatic"]], rungChosen === null ? "" : String(rungChosen));
   fill($("audio"), audios.length ? audios.map((track) => [String(track.id), track.label]) : [["", "Default"]], String(audios.find((track) => track.active)?.id ?? ""));

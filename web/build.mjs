@@ -28,6 +28,7 @@ const FILES = [
   ["players/shaka.js", "players/shaka.js"],
   ["players/native.js", "players/native.js"],
   ["players.js", "players.js"],
+  ["panels.js", "panels.js"],
   ["meter.js", "meter.js"],
   ["words.js", "words.js"],
   ["app.js", "app.js"],

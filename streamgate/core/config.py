@@ -73,9 +73,11 @@ def load(path: Path | None = None, overrides: Mapping[str, Mapping[str, Any]] | 
     try:
         layered = Layered(**given)  # type: ignore[arg-type]
     except ValidationError as e:
-        raise StreamGateError("config_invalid", "; ".join(_explain(error) for error in e.errors(include_url=False))) from None
+        raise StreamGateError(
+            "config_invalid", "; ".join(_explain(error) for error in e.errors(include_url=False))
+        ) from None
     except SettingsError:
-        raise StreamGateError("config_invalid", f"{_not_json()}: write lists as JSON, for example [\"a\", \"b\"]") from None
+        raise StreamGateError("config_invalid", f'{_not_json()}: write lists as JSON, for example ["a", "b"]') from None
     return Settings(**{name: getattr(layered, name) for name in Settings.model_fields})
 
 
@@ -179,7 +181,9 @@ def _type_name(annotation: Any) -> str:
         return "one of " + ", ".join(json.dumps(choice) for choice in get_args(annotation))
     if get_origin(annotation) is tuple:
         return f"list of {_type_name(get_args(annotation)[0])}"
-    return {"str": "text", "int": "integer", "float": "number", "bool": "true or false", "SecretStr": "secret text"}[annotation.__name__]
+    return {"str": "text", "int": "integer", "float": "number", "bool": "true or false", "SecretStr": "secret text"}[
+        annotation.__name__
+    ]
 
 
 def _describe(row: Row) -> str:

@@ -2,17 +2,63 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import logging
+import queue
 import sys
+import threading
+from collections.abc import Callable
 from typing import TextIO
 
 import structlog
 
 from streamgate.core.settings import LogSettings
 
+# Lines that wait for a slow reader of our logs; further ones are dropped, for requests matter more.
+_MAX_WAITING = 10_000
+_STOP_S = 2.0
 
-def configure(settings: LogSettings, stream: TextIO | None = None) -> None:
-    """Send all logs of the process to ``stream`` (standard error), in the format of the settings."""
+
+class _Background(logging.Handler):
+    """Writes lines in a thread: a full pipe must not stop the event loop."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self._stream = stream
+        self._lines: queue.Queue[str | None] = queue.Queue(_MAX_WAITING)
+        self._dropped = 0
+        self._thread = threading.Thread(target=self._write, name="streamgate-log", daemon=True)
+        self._thread.start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._lines.put_nowait(self.format(record))
+        except queue.Full:
+            self._dropped += 1
+
+    def stop(self) -> None:
+        """Write what waits, for a while."""
+        with contextlib.suppress(queue.Full):
+            self._lines.put(None, timeout=_STOP_S)
+        self._thread.join(_STOP_S)
+
+    def _write(self) -> None:
+        while (line := self._lines.get()) is not None:
+            if self._dropped:
+                self._dropped, dropped = 0, self._dropped
+                line += "\n" + json.dumps({"event": "log lines dropped", "lines": dropped})
+            # A reader that went away must not end the thread.
+            with contextlib.suppress(OSError, ValueError):
+                self._stream.write(line + "\n")
+                self._stream.flush()
+
+
+def configure(settings: LogSettings, stream: TextIO | None = None) -> Callable[[], None]:
+    """Send all logs of the process to ``stream`` (standard error), in the format of the settings.
+
+    Returns what to call at the end, so that nothing is left unwritten.
+    """
     out = stream or sys.stderr
     as_json = settings.format == "json" or (settings.format == "auto" and not out.isatty())
     shared: list[structlog.typing.Processor] = [
@@ -26,11 +72,13 @@ def configure(settings: LogSettings, stream: TextIO | None = None) -> None:
     if as_json:
         last = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     else:
-        last = [structlog.dev.ConsoleRenderer(colors=out.isatty())]
+        # Not rich's tracebacks: they read source files, which is too slow for an event loop.
+        plain = structlog.dev.plain_traceback
+        last = [structlog.dev.ConsoleRenderer(colors=out.isatty(), exception_formatter=plain)]
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=shared, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last]
     )
-    handler = logging.StreamHandler(out)
+    handler = _Background(out)
     handler.setFormatter(formatter)
     root = logging.getLogger()
     root.handlers[:] = [handler]
@@ -41,6 +89,7 @@ def configure(settings: LogSettings, stream: TextIO | None = None) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=False,
     )
+    return handler.stop
 
 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:

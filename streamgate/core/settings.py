@@ -28,7 +28,9 @@ class Section(BaseModel):
 class ServerSettings(Section):
     """The listening socket, its connections, and how the server stops."""
 
-    host: str = setting("127.0.0.1", "Address to listen on. 127.0.0.1 is reached from this machine only, 0.0.0.0 from everywhere.")
+    host: str = setting(
+        "127.0.0.1", "Address to listen on. 127.0.0.1 is reached from this machine only, 0.0.0.0 from everywhere."
+    )
     port: int = setting(8080, "TCP port to listen on. 0 lets the system choose a free one.", ge=0, le=65535)
     backlog: int = setting(
         1024, "Connections that may wait to be accepted; the kernel refuses more.", unit="connections", ge=1, le=65535
@@ -46,23 +48,37 @@ class ServerSettings(Section):
         100, "Header fields of a request; more are answered 431.", unit="fields", ge=10, le=1000
     )
     head_timeout: float = setting(
-        10.0, "Time for a request's head to arrive once it has begun; ends clients that dribble.", unit="seconds", ge=0.1, le=300
+        10.0,
+        "Time for a request's head to arrive once it has begun; ends clients that dribble.",
+        unit="seconds",
+        ge=0.1,
+        le=300,
     )
     keepalive_timeout: float = setting(
-        75.0, "Time an idle connection is kept. Longer than that of a balancer in front.", unit="seconds", ge=0.1, le=3600
+        75.0,
+        "Time an idle connection is kept. Longer than that of a balancer in front.",
+        unit="seconds",
+        ge=0.1,
+        le=3600,
     )
     send_timeout: float = setting(
-        60.0, "Time in which a client must take the next 256 KiB; frees what stalled clients hold.", unit="seconds", ge=0.1, le=3600
+        60.0,
+        "Time in which a client must take the next 256 KiB; frees what stalled clients hold.",
+        unit="seconds",
+        ge=0.1,
+        le=3600,
     )
     drain_delay: float = setting(
-        0.0, "Time between not being ready and no longer accepting: a balancer's chance to notice.", unit="seconds", ge=0, le=300
+        0.0,
+        "Time between not being ready and no longer accepting: a balancer's chance to notice.",
+        unit="seconds",
+        ge=0,
+        le=300,
     )
     stop_deadline: float = setting(
         30.0, "Time for responses under way to finish after SIGTERM; then they are cut.", unit="seconds", ge=0, le=3600
     )
-    data: str = setting(
-        "", "Folder for converted containers. Empty: streamgate in $XDG_CACHE_HOME, or in ~/.cache."
-    )
+    data: str = setting("", "Folder for converted containers. Empty: streamgate in $XDG_CACHE_HOME, or in ~/.cache.")
 
     @property
     def data_folder(self) -> Path:
@@ -79,7 +95,9 @@ class EdgeSettings(Section):
         ("*",),
         'Origins of pages that may read answers. "*": any, without credentials. A listed origin (https://player.example) may send them.',
     )
-    cors_max_age: int = setting(7200, "Time a browser may remember a preflight's answer.", unit="seconds", ge=0, le=86400)
+    cors_max_age: int = setting(
+        7200, "Time a browser may remember a preflight's answer.", unit="seconds", ge=0, le=86400
+    )
     manifest_max_age: int = setting(
         2, "Time a multivariant playlist or MPD may be used before it is asked for again.", unit="seconds", ge=0, le=60
     )
@@ -87,31 +105,65 @@ class EdgeSettings(Section):
         1.0, "An open asset's files are looked at for changes at most this often.", unit="seconds", ge=0, le=60
     )
     failure_ttl: float = setting(
-        2.0, "Time a failure to open an asset is remembered, so that a broken file is not read over and over.", unit="seconds", ge=0, le=300
+        2.0,
+        "Time a failure to open an asset is remembered, so that a broken file is not read over and over.",
+        unit="seconds",
+        ge=0,
+        le=300,
     )
     retry_after: int = setting(2, "Retry-After of answers with status 503.", unit="seconds", ge=1, le=3600)
     open_assets: int = setting(
-        256, "Assets kept open, with their indexes in memory (below 3 MiB per hour of video).", unit="assets", ge=1, le=100_000
+        256,
+        "Assets kept open, with their indexes in memory (below 3 MiB per hour of video).",
+        unit="assets",
+        ge=1,
+        le=100_000,
     )
     cache_bytes: int = setting(
-        64 * 1024 * 1024, "Memory for playlists, MPDs, init segments, subtitles and their compressed forms.", unit="bytes", ge=0, le=2**40
+        64 * 1024 * 1024,
+        "Memory for playlists, MPDs, init segments, subtitles and their compressed forms.",
+        unit="bytes",
+        ge=0,
+        le=2**40,
     )
     max_buffered_segment: int = setting(
-        16 * 1024 * 1024, "Largest segment built whole before it is sent; larger ones are sent in blocks.", unit="bytes", ge=65536, le=2**30
+        16 * 1024 * 1024,
+        "Largest segment built whole before it is sent; larger ones are sent in blocks.",
+        unit="bytes",
+        ge=65536,
+        le=2**30,
     )
-    block: int = setting(1024 * 1024, "Size of the blocks in which larger segments are read and sent.", unit="bytes", ge=65536, le=2**26)
+    block: int = setting(
+        1024 * 1024, "Size of the blocks in which larger segments are read and sent.", unit="bytes", ge=65536, le=2**26
+    )
     max_ts_segment: int = setting(
-        64 * 1024 * 1024, "Largest MPEG-TS segment, which is always built whole; larger ones are refused.", unit="bytes", ge=65536, le=2**30
+        64 * 1024 * 1024,
+        "Largest MPEG-TS segment, which is always built whole; larger ones are refused.",
+        unit="bytes",
+        ge=65536,
+        le=2**30,
     )
     buffered_bytes: int = setting(
-        512 * 1024 * 1024, "Memory for segments on their way to clients; beyond it requests are answered 503.", unit="bytes", ge=2**20, le=2**40
+        512 * 1024 * 1024,
+        "Memory for segments on their way to clients; beyond it requests are answered 503.",
+        unit="bytes",
+        ge=2**20,
+        le=2**40,
     )
     threads: int = setting(4, "Threads that cut segments, write manifests and compress.", unit="threads", ge=1, le=256)
-    open_threads: int = setting(2, "Threads that open assets, apart from the others: opening may be slow.", unit="threads", ge=1, le=64)
-    max_queued: int = setting(
-        1024, "Tasks that may wait for those threads; beyond it requests are answered 503.", unit="tasks", ge=1, le=1_000_000
+    open_threads: int = setting(
+        2, "Threads that open assets, apart from the others: opening may be slow.", unit="threads", ge=1, le=64
     )
-    remux_jobs: int = setting(1, "Containers converted at once, each in a process of its own.", unit="processes", ge=1, le=64)
+    max_queued: int = setting(
+        1024,
+        "Tasks that may wait for those threads; beyond it requests are answered 503.",
+        unit="tasks",
+        ge=1,
+        le=1_000_000,
+    )
+    remux_jobs: int = setting(
+        1, "Containers converted at once, each in a process of its own.", unit="processes", ge=1, le=64
+    )
     compress_min: int = setting(
         512, "Smaller texts are not compressed: they fit one packet anyway.", unit="bytes", ge=0, le=2**20
     )
@@ -123,7 +175,13 @@ class EdgeSettings(Section):
 class MediaSettings(Section):
     """How presentations are cut. Changing these changes the renditions' names."""
 
-    target: float = setting(4.0, "Segments begin at the first common keyframe at or after each multiple of this.", unit="seconds", ge=0.5, le=60)
+    target: float = setting(
+        4.0,
+        "Segments begin at the first common keyframe at or after each multiple of this.",
+        unit="seconds",
+        ge=0.5,
+        le=60,
+    )
     max_segment: float = setting(
         12.0, "A rendition whose keyframes are further apart is not offered.", unit="seconds", ge=1, le=600
     )
@@ -146,7 +204,11 @@ class Settings(BaseSettings):
     """All settings. ``Settings()`` are the defaults; :func:`streamgate.core.config.load` reads file and environment."""
 
     model_config = SettingsConfigDict(
-        extra="forbid", frozen=True, env_prefix="STREAMGATE__", env_nested_delimiter="__", nested_model_default_partial_update=True
+        extra="forbid",
+        frozen=True,
+        env_prefix="STREAMGATE__",
+        env_nested_delimiter="__",
+        nested_model_default_partial_update=True,
     )
 
     server: ServerSettings = ServerSettings()

@@ -12,17 +12,17 @@ from typing import Literal
 from prometheus_client import (
     CollectorRegistry,
     Counter,
-    GCCollector,
     Gauge,
+    GCCollector,
     Histogram,
     PlatformCollector,
     ProcessCollector,
+    disable_created_metrics,
 )
-from prometheus_client import disable_created_metrics
 from prometheus_client.exposition import choose_encoder
 
 # A second series for each first one, which nobody asks for.
-disable_created_metrics()
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 Kind = Literal["counter", "gauge", "histogram"]
 
@@ -42,20 +42,36 @@ class Metric:
 
 METRICS: tuple[Metric, ...] = (
     Metric("requests", "counter", "", "Requests answered, by class of route and status.", ("route", "status")),
-    Metric("request_seconds", "histogram", "seconds", "From the request's head to the last byte handed to the kernel.", ("route",)),
+    Metric(
+        "request_seconds",
+        "histogram",
+        "seconds",
+        "From the request's head to the last byte handed to the kernel.",
+        ("route",),
+    ),
     Metric("first_byte_seconds", "histogram", "seconds", "From the request's head to the response's head.", ("route",)),
     Metric("response_bytes", "counter", "bytes", "Bytes of response bodies sent.", ("route",)),
     Metric("requests_in_flight", "gauge", "", "Requests being answered."),
-    Metric("requests_aborted", "counter", "", "Responses cut short: by the client, by a timeout or by a source.", ("cause",)),
+    Metric(
+        "requests_aborted",
+        "counter",
+        "",
+        "Responses cut short: by the client, by a timeout or by a source.",
+        ("cause",),
+    ),
     Metric("errors", "counter", "", "Error answers, by code.", ("code",)),
     Metric("connections", "gauge", "", "Open connections."),
     Metric("connections_refused", "counter", "", "Connections closed because there were too many."),
-    Metric("segment_cut_seconds", "histogram", "seconds", "Reading and cutting one segment, or one block of it.", ("kind",)),
+    Metric(
+        "segment_cut_seconds", "histogram", "seconds", "Reading and cutting one segment, or one block of it.", ("kind",)
+    ),
     Metric("cache_lookups", "counter", "", "Look-ups in memory, by result.", ("result",)),
     Metric("cache_bytes", "gauge", "bytes", "Playlists, manifests, init segments and subtitles in memory."),
     Metric("assets_open", "gauge", "", "Assets kept open."),
     Metric("asset_opens", "counter", "", "Attempts to open an asset, by result: ok, or an error code.", ("result",)),
-    Metric("asset_open_seconds", "histogram", "seconds", "Opening an asset: reading indexes, building its presentation."),
+    Metric(
+        "asset_open_seconds", "histogram", "seconds", "Opening an asset: reading indexes, building its presentation."
+    ),
     Metric("remuxes", "counter", "", "Containers converted, by result: ok, or an error code.", ("result",)),
     Metric("tasks_queued", "gauge", "", "Tasks waiting for a thread.", ("pool",)),
     Metric("buffered_bytes", "gauge", "bytes", "Segments in memory on their way to clients."),

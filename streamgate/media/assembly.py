@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from math import lcm
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streamgate.errors import Finding
+from streamgate.errors import Finding, StreamGateError
 from streamgate.media import timeline
 from streamgate.media.inputs import Limits, TextInput, TrackInput
 from streamgate.media.naming import name
@@ -17,9 +18,11 @@ from streamgate.media.renditions import Rendition, TextRendition
 from streamgate.media.timeline import Folded, Ints
 from streamgate.native import cmaf
 
-# The names cover the bytes of these two as well: raise one when its bytes change.
+# What lies below a rendition is immutable, so its name covers how each of these is written, too:
+# raise the number of what changes its bytes (tests/unit/test_presentation_golden.py notices).
 TS_FORMAT_VERSION = 1
 TEXT_FORMAT_VERSION = 1
+PLAYLIST_FORMAT_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,8 +63,8 @@ class Cut:
 
 
 def seconds(value: float) -> Fraction:
-    """A setting as the decimal fraction that its writer meant."""
-    return Fraction(value).limit_denominator(1_000_000)
+    """A setting as the decimal fraction that its writer meant; at least a millisecond."""
+    return max(Fraction(value).limit_denominator(1_000_000), Fraction(1, 1000))
 
 
 def subject(given: TrackInput) -> str:
@@ -70,7 +73,10 @@ def subject(given: TrackInput) -> str:
 
 
 def offered(inputs: Sequence[TrackInput], findings: list[Finding]) -> list[Member]:
-    """The inputs that can be offered; each other one, and each with a caveat, becomes a finding. Raises as :func:`timeline.lay_out`."""
+    """The inputs that can be offered; each other one, and each with a caveat, becomes a finding.
+
+    Raises as :func:`timeline.lay_out`.
+    """
     return [
         Member(given, timeline.lay_out(given.track, given.movie_timescale))
         for given in inputs
@@ -85,19 +91,23 @@ def _playable(given: TrackInput, findings: list[Finding]) -> bool:
             codec.problem or Finding("codec_unsupported", subject(given), f"{codec.string} is not playable")
         )
     elif not track.samples or not track.timescale:
-        findings.append(Finding("track_empty", subject(given), f"{subject(given)} has no samples"))
+        findings.append(Finding("track_empty", subject(given), "it has no samples"))
     elif len(track.entries_used) != 1:
-        why = f"{subject(given)} changes its codec configuration in the middle"
+        why = "it changes its codec configuration in the middle"
         findings.append(Finding("sample_entry_change", subject(given), why))
     else:
-        if codec.problem is not None:
-            findings.append(codec.problem)
+        findings += [codec.problem] if codec.problem else []
         return True
     return False
 
 
-def clock_of(members: Sequence[Member], unit: int, limits: Limits) -> Clock:
+def clock_of(members: Sequence[Member], limits: Limits) -> Clock:
+    """The common clock; raises ``source_malformed`` where the times of all tracks do not fit one clock of 64 bits."""
     folded = [m.folded for m in members]
+    unit = lcm(*(f.timescale for f in folded))
+    farthest = max(Fraction(max(abs(f.first_dts), abs(f.begin), abs(f.end)), f.timescale) for f in folded)
+    if farthest * max(f.timescale for f in folded) > timeline.MAX_TICKS:
+        raise StreamGateError("source_malformed", "the times of two tracks are too far apart")
     origin = timeline.origin_of(folded) * unit
     target, interval = seconds(limits.target) * unit, seconds(limits.trick_interval) * unit
     return Clock(unit, int(origin), timeline.shift_of(folded), target, interval)
@@ -125,8 +135,8 @@ def cut_video(
     taken, common, refused = timeline.accept(rungs, max_gap)
     for n, code in sorted(refused.items()):
         why = {
-            "gop_too_long": f"{members[n].subject}: its keyframes are more than {max_segment:g} s apart",
-            "keyframes_unaligned": f"{members[n].subject}: shares too few closed keyframes with the rungs before it",
+            "gop_too_long": f"its keyframes are more than {max_segment:g} s apart",
+            "keyframes_unaligned": "it shares too few closed keyframes with the rungs before it",
         }[code]
         findings.append(Finding(code, members[n].subject, why))
     if not taken:
@@ -151,10 +161,11 @@ def text_grid(cuts: Sequence[Cut], clock: Clock) -> Ints:
     """The times (in units, shifted) at which text is cut: those of the first cut, continued by the longest one."""
     first = cuts[0]
     longest = max(cuts, key=lambda c: len(c.aligned))
-    grid = timeline.units(first.times, clock.unit // first.member.folded.timescale)
+    grid = first.times.astype(object) * (clock.unit // first.member.folded.timescale)
     if tail := len(longest.aligned) - len(first.aligned):
-        more = timeline.units(longest.times[-tail:], clock.unit // longest.member.folded.timescale)
+        more = longest.times[-tail:].astype(object) * (clock.unit // longest.member.folded.timescale)
         grid = np.concatenate((grid, more))
+    grid[-1] = max(c.member.folded.end * (clock.unit // c.member.folded.timescale) for c in cuts)
     return grid + int(clock.shift * clock.unit)
 
 
@@ -185,8 +196,9 @@ def rendition(cut: Cut, clock: Clock, target_duration: int, independent: bool, t
         independent=independent,
     )
     promised = (
-        cmaf.FORMAT_VERSION, TS_FORMAT_VERSION, given.identity, given.track.id, given.codec.entry, given.language,
-        made.aligned.tobytes(), made.times.tobytes(), keys.tobytes(), made.shift, target_duration, independent,
+        cmaf.FORMAT_VERSION, TS_FORMAT_VERSION, PLAYLIST_FORMAT_VERSION,
+        given.identity, given.track.id, given.codec.entry, given.language, made.shift, target_duration, independent,
+        made.aligned.tobytes(), made.times.tobytes(), keys.tobytes(),
     )  # fmt: skip
     prefix = f"v{made.height}" if made.kind == "video" else f"a{given.language}"
     return replace(made, name=name(prefix, taken, *promised))
@@ -203,14 +215,20 @@ def _trick_play(member: Member, clock: Clock) -> tuple[NDArray[np.uint32], NDArr
         return np.zeros(0, np.uint32), np.zeros(0, np.int64)
     times = timeline.units(pts, clock.unit // folded.timescale)
     picks = [0, *timeline.cut(times, int(times[0]), clock.origin, clock.trick_interval)]
-    return syncs[picks].astype(np.uint32), np.append(pts[picks], folded.end)
+    spans = np.append(pts[picks], folded.end)
+    if np.diff(spans).max() >= 1 << 32:  # a sample's duration has 32 bits
+        return np.zeros(0, np.uint32), np.zeros(0, np.int64)
+    return syncs[picks].astype(np.uint32), spans
 
 
-def text_rendition(given: TextInput, grid: Ints, clock: Clock, taken: Container[str]) -> TextRendition:
+def text_rendition(
+    given: TextInput, grid: Ints, clock: Clock, target_duration: int, taken: Container[str]
+) -> TextRendition:
     """The text cut at ``grid``, under a name that is not ``taken``."""
     zero = clock.shift + Fraction(clock.origin, clock.unit)
     promised = (
-        TEXT_FORMAT_VERSION, given.identity, given.cues, given.language, grid.tolist(), clock.unit, clock.shift, zero,
+        TEXT_FORMAT_VERSION, PLAYLIST_FORMAT_VERSION, given.identity, given.cues, given.language,
+        grid.tolist(), clock.unit, clock.shift, zero, target_duration,
     )  # fmt: skip
     return TextRendition(
         name=name(f"t{given.language}", taken, *promised),

@@ -1,4 +1,7 @@
-"""Bit rates of a rendition from the sizes and durations of its segments (RFC 8216 sections 4.1 and 4.3.4.2)."""
+"""Bit rates of a rendition from the sizes and durations of its segments, and the buffer that goes with them.
+
+RFC 8216 sections 4.1 and 4.3.4.2; ISO/IEC 23009-1 sections 5.3.1.2 (minBufferTime) and 5.3.5.2 (bandwidth).
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from streamgate.native.samples import Track
 
 
 def average(sizes: NDArray[np.uint64], durations: NDArray[Any], timescale: int) -> int:
@@ -33,6 +38,25 @@ def peak(sizes: NDArray[np.uint64], durations: NDArray[Any], timescale: int, tar
             at = int(np.argmax(held / lasts[fits]))
             best = max(best, _rate(int(held[at]), int(lasts[fits][at]), timescale))
     return best
+
+
+def buffer_time(track: Track, starts: NDArray[np.uint32], sizes: NDArray[np.uint64], rate: int) -> float:
+    """Seconds to wait before playing so that at ``rate`` (bit/s) no sample comes late, wherever one starts.
+
+    ``starts``: sample numbers of the segments, shape (n + 1,); ``sizes``: their bytes, shape (n,).
+    """
+    firsts = starts[:-1].astype(np.int64)
+    payload = np.cumsum(track.sizes, dtype=np.float64)
+    ends = payload[starts[1:].astype(np.int64) - 1]
+    heads = np.cumsum(sizes.astype(np.float64) - np.diff(ends, prepend=0.0))
+    due = track.dts() / track.timescale
+    # How much later than its decoding time each sample is there, if the first byte of all comes at time 0: then the
+    # worst of each segment, then the worst of each segment and all after it.
+    late = payload * (8 / rate) - due
+    worst = np.maximum.reduceat(late, firsts) + heads * (8 / rate)
+    worst = np.maximum.accumulate(worst[::-1])[::-1]
+    begun = (np.cumsum(sizes, dtype=np.float64) - sizes) * (8 / rate) - due[firsts]
+    return float((worst - begun).max())
 
 
 def _rate(size: int, ticks: int, timescale: int) -> int:

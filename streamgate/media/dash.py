@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
-from math import lcm
+from math import ceil, lcm
 
 import numpy as np
 
@@ -34,8 +34,8 @@ _ESCAPES = dict.fromkeys(range(0x20), " ") | {0x26: "&amp;", 0x3C: "&lt;", 0x3E:
 _ESCAPES |= dict.fromkeys((*range(0xD800, 0xE000), 0xFFFE, 0xFFFF), "\ufffd")  # what XML cannot hold
 
 
-def mpd(p: Presentation) -> str:
-    """The MPD of the whole presentation: ``main.mpd``."""
+def mpd(p: Presentation, *, trick_play: bool = True) -> str:
+    """The MPD of the whole presentation: ``main.mpd``; with sets of keyframes alone for ``trick_play``."""
     sets = _video_sets(p) + _audio_sets(p) + _text_sets(p)
     sets += _trick_sets(p)
     profiles = f"{ISOFF_LIVE},{CMAF}" if p.independent else ISOFF_LIVE
@@ -44,7 +44,7 @@ def mpd(p: Presentation) -> str:
             '<?xml version="1.0" encoding="UTF-8"?>',
             f'<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" profiles="{profiles}" type="static"'
             f' mediaPresentationDuration="{duration(p.duration)}" maxSegmentDuration="PT{p.target_duration}S"'
-            f' minBufferTime="PT{p.target_duration}S">',
+            f' minBufferTime="{_buffer_time(p)}">',
             '<Period id="0" start="PT0S">',
             *(
                 f'<AdaptationSet id="{n}" {attributes}>\n{body}\n</AdaptationSet>'
@@ -227,6 +227,12 @@ def _ratio(value: Fraction) -> str:
 
 def _fraction(value: Fraction) -> str:
     return str(value.numerator) if value.denominator == 1 else f"{value.numerator}/{value.denominator}"
+
+
+def _buffer_time(p: Presentation) -> str:
+    """What minBufferTime promises, and no more: players wait for so much before they start."""
+    # Frames of audio are all alike: what suffices for the video suffices for them.
+    return duration(Fraction(ceil(10 * max(r.buffer_time for r in p.video or p.audio)), 10))
 
 
 def duration(value: Fraction) -> str:

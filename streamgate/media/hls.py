@@ -78,8 +78,8 @@ def _vod(times: Sequence[int], uri: str, target: int, head: Sequence[str] = ()) 
     return "\n".join(("#EXTM3U", f"#EXT-X-VERSION:{needed}", *lines, *body, "#EXT-X-ENDLIST", ""))
 
 
-def multivariant(p: Presentation, *, ts: bool = False) -> str:
-    """The multivariant playlist: ``main.m3u8``, or ``main-ts.m3u8`` with ``ts``.
+def multivariant(p: Presentation, *, ts: bool = False, trick_play: bool = True) -> str:
+    """The multivariant playlist: ``main.m3u8``, or ``main-ts.m3u8`` with ``ts``; with I-frame playlists for ``trick_play``.
 
     Every variant is there once for each audio group, the groups being ordered from the most compatible to the least.
     Within a group codecs are ordered alike, and within a codec the variant to begin with comes first, then the others
@@ -89,13 +89,13 @@ def multivariant(p: Presentation, *, ts: bool = False) -> str:
     """
     lines = _independent(p)
     text = [_text_media(choice) for choice in choices(p.text, "Subtitles")]
-    lines += _ts_variants(p) if ts else _variants(p)
+    lines += _ts_variants(p) if ts else _variants(p, trick_play)
     at = next(n for n, line in enumerate(lines) if line.startswith("#EXT-X-STREAM-INF"))
     lines[at:at] = text
     return "\n".join(("#EXTM3U", f"#EXT-X-VERSION:{version(lines)}", *lines, ""))
 
 
-def _variants(p: Presentation) -> list[str]:
+def _variants(p: Presentation, trick_play: bool) -> list[str]:
     groups: list[AudioGroup | None] = [*audio_groups(p)]
     lines = [_audio_media(group, n) for group in groups if group for n in range(len(group.choices))]
     families = video_families(p)
@@ -111,7 +111,7 @@ def _variants(p: Presentation) -> list[str]:
         if group and not families:
             attributes = [*_stream((peak, mean), sound), *shared, *_text_group(p)]
             lines += [f"#EXT-X-STREAM-INF:{_join(attributes)}", f"{group.default.name}/index.m3u8"]
-    for r in (r for rungs in families for r in rungs if r.keyframes):
+    for r in (r for rungs in families for r in rungs if trick_play and r.keyframes):
         attributes = [*_stream(r.keyframe_bandwidths, [r.codec.string]), *_picture(r, moving=False)]
         lines.append(f"#EXT-X-I-FRAME-STREAM-INF:{_join(attributes)},URI={quoted(f'{r.name}/iframes.m3u8')}")
     return lines

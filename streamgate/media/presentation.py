@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
-from math import lcm
 
 import numpy as np
 
@@ -121,14 +120,14 @@ def build(
     findings: list[Finding] = []
     members = assembly.offered(inputs, findings)
     if not members:
-        raise StreamGateError("source_empty", "; ".join(f.detail for f in findings))
-    clock = assembly.clock_of(members, lcm(*(m.folded.timescale for m in members)), limits)
+        raise StreamGateError("source_empty", "; ".join(f"{f.subject}: {f.detail}" for f in findings))
+    clock = assembly.clock_of(members, limits)
 
     videos = [m for m in members if m.given.codec.kind == "video"]
     cuts, boundaries, end, independent = assembly.cut_video(videos, clock, limits.max_segment, findings)
     cuts += [assembly.cut_audio(m, boundaries, end, clock) for m in members if m.given.codec.kind == "audio"]
     if not cuts:
-        raise StreamGateError("source_empty", "; ".join(f.detail for f in findings))
+        raise StreamGateError("source_empty", "; ".join(f"{f.subject}: {f.detail}" for f in findings))
 
     # EXTINF, rounded to whole seconds, may not exceed the target duration (RFC 8216 section 4.3.3.1).
     longest = max(int(np.diff(microseconds(c.times, c.member.folded.timescale)).max()) for c in cuts)
@@ -140,7 +139,7 @@ def build(
     subtitles: dict[str, TextRendition] = {}
     grid = assembly.text_grid(cuts, clock)
     for given in texts:
-        text = assembly.text_rendition(given, grid, clock, subtitles)
+        text = assembly.text_rendition(given, grid, clock, target_duration, subtitles)
         subtitles[text.name] = text
     origin = Fraction(clock.origin, clock.unit)
     finish = max(Fraction(c.member.folded.end, c.member.folded.timescale) for c in cuts)

@@ -151,6 +151,11 @@ class Rendition:
         return bandwidth.average(self.sizes, self.durations, self.timescale)
 
     @cached_property
+    def buffer_time(self) -> float:
+        """Seconds to buffer at ``bandwidth`` before playing, so that no sample comes late."""
+        return bandwidth.buffer_time(self.track, self.starts, self.sizes, self.bandwidth)
+
+    @cached_property
     def keyframe_bandwidths(self) -> tuple[int, int]:
         """Peak and average bit rate of the keyframe segments. There must be keyframes."""
         samples = self.track.sizes[self.keyframe_samples].astype(np.uint64)

@@ -32,6 +32,7 @@ EMPTY = -1
 # Times beyond this are a lie (3 000 years at 90 kHz), and below it no sum of three overflows.
 MAX_TICKS = 1 << 60
 MAX_INT64 = (1 << 63) - 1
+LONG = 50_000
 
 
 def fold(edits: Sequence[tuple[int, int, int]], timescale: int, movie_timescale: int) -> int:
@@ -106,7 +107,9 @@ def lay_out(track: Track, movie_timescale: int) -> Folded:
     pts = track.dts() + track.composition_offsets() + offset
     horizon = np.minimum.accumulate(pts[::-1])[::-1]
     end = max(int((pts + track.deltas()).max()), int(pts.max()) + 1)
-    return Folded(track.timescale, offset, pts, horizon, track.first_dts + offset, end)
+    # Where composition offsets are negative, MPEG-TS and libav count decoding times from the lowest of them.
+    early = min(0, int(track.composition_offsets().min()))
+    return Folded(track.timescale, offset, pts, horizon, track.first_dts + early + offset, end)
 
 
 def closed_keyframes(folded: Folded, track: Track) -> NDArray[np.int64]:
@@ -162,10 +165,12 @@ def cut(times: Ints, begin: int, origin: int, step: Fraction) -> list[int]:
     # Media long before the origin (in front of an edit) is cut as well: k is then negative, but a short piece is not
     # cut off.
     k = (begin - origin) * q // p + 1 if begin >= origin else 1 - (origin - begin) * q // p
-    at = bisect_left(times, begin + 1)
-    while (at := bisect_left(times, origin - (-k * p // q), at)) < len(times):
+    # Searching a list is far quicker, but making one of every frame of a long sound is not.
+    known = times.tolist() if len(times) < LONG else times
+    at = bisect_left(known, begin + 1)
+    while (at := bisect_left(known, origin - (-k * p // q), at)) < len(known):
         found.append(at)
-        k = (int(times[at]) - origin) * q // p + 1
+        k = (int(known[at]) - origin) * q // p + 1
     return found
 
 

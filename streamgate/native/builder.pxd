@@ -36,6 +36,8 @@ cdef class Builder:                     # collects the samples of one track, in 
     cdef uint32_t pop_delta(self) noexcept nogil
     cdef int64_t total_delta(self) noexcept nogil
     cdef int add_shifts(self, int32_t value, uint32_t count) except -1 nogil
+    cdef int add_rows_be(self, Column* column, const uint8_t* rows, size_t width, uint32_t count,
+                         uint64_t* total) except -1 nogil
     cdef int add_deltas_be(self, const uint8_t* table, uint32_t entries) except -1 nogil
     cdef int add_shifts_be(self, const uint8_t* table, uint32_t entries) except -1 nogil
     cdef int add_syncs(self, bint sync, uint32_t count) except -1 nogil

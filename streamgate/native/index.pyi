@@ -2,17 +2,16 @@
 
 from typing import final
 
-from typing_extensions import disjoint_base
-
 from streamgate.native.samples import Track
 
 FORMAT_VERSION: int
 
 @final
-@disjoint_base
 class Index:
     """The tracks of one source and where their samples lie; compact and immutable."""
 
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        """Raises TypeError: an index comes from read_index, Parser or loads."""
     @property
     def size(self) -> int:
         """Bytes of the source."""

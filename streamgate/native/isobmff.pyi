@@ -3,13 +3,10 @@
 from collections.abc import Callable
 from typing import final
 
-from typing_extensions import disjoint_base
-
 from streamgate.native.index import Index as Index
 from streamgate.native.samples import Track as Track
 
 @final
-@disjoint_base
 class Parser:
     """Finds and reads the index of a file of ``size`` bytes without doing any input: it says what it needs next.
 

@@ -4,12 +4,11 @@ from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
-from typing_extensions import Buffer, disjoint_base
+from typing_extensions import Buffer
 
 from streamgate.native.samples import Track
 
 @final
-@disjoint_base
 class Muxer:
     """Makes the TS segments of one presentation, each alone and in any order (RFC 8216 section 3.2); immutable.
 
@@ -17,6 +16,7 @@ class Muxer:
     A segment begins with PAT and PMT; each access unit is one PES packet; a few AAC frames share one.
     PTS and DTS are ``(time + shift) * 90000 / timescale`` rounded half up, modulo 2**33 (ISO/IEC 13818-1 2.4.3.7);
     where composition offsets are negative, each DTS is earlier by the largest of them: no DTS may follow its PTS.
+    Times below 0 wrap as well; a presentation's shift leaves none.
     Whatever depends on other segments (continuity counters, the clock) follows from the index.
     """
 
@@ -26,7 +26,7 @@ class Muxer:
         audio: Track | None,
         *,
         avcc: Buffer,
-        asc: bytes,
+        asc: Buffer,
         video_starts: NDArray[np.uint32],
         audio_starts: NDArray[np.uint32],
         video_shift: int,
@@ -40,8 +40,8 @@ class Muxer:
         the shorter one's track has no samples in further segments. Shifts are ticks of the track.
 
         Raises ``ts_unavailable`` where the samples have no form in TS (NAL unit lengths of other than 4 bytes, AAC
-        that ADTS cannot describe, an hour without a sample, no track at all), ``source_malformed`` where a record
-        is broken.
+        that ADTS cannot describe, an hour without a sample, 64 MiB of mere headers in a segment, no track at all),
+        ``source_malformed`` where a record is broken.
         """
     @property
     def segments(self) -> int:

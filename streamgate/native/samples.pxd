@@ -92,7 +92,8 @@ cdef inline uint64_t padded(uint64_t size) noexcept nogil:
     return (size + 7) & ~<uint64_t>7
 
 
-cdef inline uint64_t sum_sizes(int width, uint32_t value, const void* table, uint32_t first, uint32_t count) noexcept nogil:
+cdef inline uint64_t sum_sizes(int width, uint32_t value, const void* table, uint32_t first,
+                               uint32_t count) noexcept nogil:
     cdef uint64_t total = 0
     cdef uint32_t i
     cdef const uint16_t* narrow

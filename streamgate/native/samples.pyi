@@ -5,12 +5,10 @@ from typing import final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from typing_extensions import disjoint_base
 
 IDENTITY: tuple[int, ...]
 
 @final
-@disjoint_base
 class Track:
     """One elementary stream of a source and where its samples lie; immutable.
 
@@ -19,45 +17,59 @@ class Track:
     The tables are read-only views of one block, made without copying.
     """
 
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        """Raises TypeError: tracks come from an index or from from_samples."""
     @property
     def id(self) -> int: ...
     @property
-    def handler(self) -> str: ...
+    def handler(self) -> str:
+        """What kind of track it is, as in its hdlr box: 'vide', 'soun', 'text', 'sbtl', 'subt', ..."""
     @property
-    def timescale(self) -> int: ...
+    def timescale(self) -> int:
+        """Ticks a second."""
     @property
-    def language(self) -> str: ...
+    def language(self) -> str:
+        """ISO 639-2/T code; 'und' when there is none."""
     @property
     def name(self) -> str: ...
     @property
     def enabled(self) -> bool: ...
     @property
-    def width(self) -> float: ...
+    def width(self) -> float:
+        """Pixels for display before ``matrix`` is applied, as in tkhd; so is ``height``."""
     @property
     def height(self) -> float: ...
     @property
-    def matrix(self) -> tuple[int, ...]: ...
+    def matrix(self) -> tuple[int, ...]:
+        """Nine signed 32-bit fixed-point numbers: a b u c d v x y w."""
     @property
-    def entries(self) -> tuple[bytes, ...]: ...
+    def entries(self) -> tuple[bytes, ...]:
+        """Every sample entry box of stsd, whole."""
     @property
-    def entries_used(self) -> tuple[int, ...]: ...
+    def entries_used(self) -> tuple[int, ...]:
+        """Numbers, from 0, of the entries that samples use, ascending."""
     @property
-    def edits(self) -> tuple[tuple[int, int, int], ...]: ...
+    def edits(self) -> tuple[tuple[int, int, int], ...]:
+        """Edit list: duration in ticks of the movie, media time in ticks of the track (-1: empty), rate as 16.16."""
     @property
     def samples(self) -> int: ...
     @property
-    def first_dts(self) -> int: ...
+    def first_dts(self) -> int:
+        """Decoding time of sample 0."""
     @property
-    def duration(self) -> int: ...
+    def duration(self) -> int:
+        """Sum of all deltas, in ticks."""
     @property
-    def payload(self) -> int: ...
+    def payload(self) -> int:
+        """Sum of all sizes, in bytes."""
     @property
-    def end(self) -> int: ...
+    def end(self) -> int:
+        """Where in the source the last byte that any sample uses ends."""
     @property
     def all_sync(self) -> bool: ...
     @property
     def sizes(self) -> NDArray[np.uint16] | NDArray[np.uint32]:
-        """Size of each sample in bytes, shape (samples,)."""
+        """Size of each sample in bytes, shape (samples,); of stride 0 when they are all the same."""
     @property
     def keyframes(self) -> NDArray[np.uint32]:
         """Numbers of the sync samples, ascending; every number when ``all_sync``."""

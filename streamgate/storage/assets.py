@@ -95,8 +95,10 @@ def open_asset(ref: AssetRef, limits: Limits = Limits(), *, data: Path | None = 
             texts.append(_sidecar_text(sidecar, subtitle))
         except StreamGateError as e:
             findings.append(Finding(e.code, subtitle.file, e.detail))
-    if not inputs and len(findings) == 1 and not texts:
-        raise StreamGateError(findings[0].code, f"{findings[0].subject}: {findings[0].detail}")
+    if not inputs:
+        codes = {finding.code for finding in findings}
+        told = "; ".join(f"{finding.subject}: {finding.detail}" for finding in findings)
+        raise StreamGateError(codes.pop() if len(codes) == 1 else "source_empty", told)
     built = presentation.build(inputs, texts, limits)
     return Asset(
         ref.id,

@@ -22,7 +22,7 @@ from streamgate.errors import StreamGateError
 
 FPS = 25
 GOP_S = 2
-RUNGS = ((640, 360, "700k"), (960, 540, "1400k"), (1280, 720, "2600k"))  # width, height, cap of the rate (bit/s)
+RUNGS = ((640, 360, 28), (960, 540, 22), (1280, 720, 15))  # width, height, x264's crf: apart enough for players to see
 SAMPLE_RATE = 48_000
 AUDIO_FRAME = 1024  # samples of an AAC frame
 CHORDS = {  # frequencies in Hz of the two halves of an eight-second phrase
@@ -31,8 +31,18 @@ CHORDS = {  # frequencies in Hz of the two halves of an eight-second phrase
 }
 LABELS = {"eng": "English", "fra": "Français"}
 LINES = {
-    "eng": ("Hello.", "This clip was made just now.", "The clock, the hand and the tick agree.", "Try another language."),
-    "fra": ("Bonjour.", "Ce clip vient d'être créé.", "L'horloge et le son sont d'accord.", "Essayez une autre langue."),
+    "eng": (
+        "Hello.",
+        "This clip was made just now.",
+        "The clock, the hand and the tick agree.",
+        "Try another language.",
+    ),
+    "fra": (
+        "Bonjour.",
+        "Ce clip vient d'être créé.",
+        "L'horloge et le son sont d'accord.",
+        "Essayez une autre langue.",
+    ),
 }
 
 GLYPHS = {  # 3 x 5 pixels, a row per octal digit
@@ -102,9 +112,7 @@ class Painter:
             part = plane[top:bottom, left:right]
             part += cover * (value - part)
 
-    def _hills(
-        self, luma: Plane, cb: Plane, cr: Plane, t: float, depth: int, colour: tuple[int, int, int]
-    ) -> None:
+    def _hills(self, luma: Plane, cb: Plane, cr: Plane, t: float, depth: int, colour: tuple[int, int, int]) -> None:
         x = self.x * (1.3 + depth) + t * (0.08 + 0.10 * depth) + 7 * depth
         ridge = 0.60 + 0.13 * depth + 0.05 * np.sin(2.1 * x) + 0.025 * np.sin(5.3 * x + 1)
         top = int(ridge.min() * self.height)
@@ -113,9 +121,7 @@ class Painter:
             part = plane[top:]
             part += cover * (value - part)
 
-    def _write(
-        self, luma: Plane, cb: Plane, cr: Plane, text: str, scale: int, where: tuple[int, int]
-    ) -> None:
+    def _write(self, luma: Plane, cb: Plane, cr: Plane, text: str, scale: int, where: tuple[int, int]) -> None:
         mask = stencil(text, scale)
         top, left = where
         box = (
@@ -127,10 +133,10 @@ class Painter:
             plane[top : top + mask.shape[0], left : left + mask.shape[1]][mask] = value
 
 
-def write_video(path: Path, width: int, height: int, maxrate: str, seconds: int) -> None:
+def write_video(path: Path, width: int, height: int, crf: int, seconds: int) -> None:
     """One rung: H.264 with B-frames and a closed keyframe every ``GOP_S`` seconds, whatever the size."""
     options = {
-        "preset": "veryfast", "crf": "24", "maxrate": maxrate, "bufsize": maxrate, "profile": "high",
+        "preset": "veryfast", "crf": str(crf), "profile": "high",
         "x264-params": f"keyint={GOP_S * FPS}:min-keyint={GOP_S * FPS}:scenecut=0:open-gop=0:threads=1",
     }  # fmt: skip
     painter = Painter(width, height)
@@ -209,8 +215,8 @@ def make_clip(folder: Path, *, seconds: int = 24) -> None:
         aside.mkdir(parents=True)
         with ThreadPoolExecutor(os.cpu_count()) as pool:  # largest first; drawing and encoding release the GIL
             jobs = [
-                pool.submit(write_video, aside / f"v{height}.mp4", width, height, maxrate, seconds)
-                for width, height, maxrate in reversed(RUNGS)
+                pool.submit(write_video, aside / f"v{height}.mp4", width, height, crf, seconds)
+                for width, height, crf in reversed(RUNGS)
             ]
             jobs += [pool.submit(write_audio, aside / f"{lang}.m4a", lang, seconds) for lang in LABELS]
             for job in jobs:

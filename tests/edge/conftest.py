@@ -10,11 +10,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, MutableMapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 import uvloop
 
 from edge import compression, media
@@ -50,11 +51,11 @@ class BlockingCall(AssertionError):
 
 
 def _from_ours() -> str | None:
-    """The nearest frame of the call that is ours, if there is one before the interpreter's import machinery."""
+    """The nearest frame of the call that is ours; None where the interpreter imports, or writes a traceback."""
     frame = sys._getframe(2)
     while frame is not None:
         name = frame.f_code.co_filename
-        if name.startswith("<frozen importlib"):
+        if name.startswith("<frozen importlib") or name.endswith(("/linecache.py", "/traceback.py")):
             return None
         if name.startswith(_OURS):
             return f"{name}:{frame.f_lineno}"
@@ -80,9 +81,18 @@ def no_blocking_calls(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
         monkeypatch.setattr(owner, name, guard(name, getattr(owner, name), seen))
     encode = compression.encode
     heavy = guard("compression.encode", encode, seen)
-    monkeypatch.setattr(compression, "encode", lambda data, coding: (heavy if len(data) > 8192 else encode)(data, coding))
+    monkeypatch.setattr(
+        compression, "encode", lambda data, coding: (heavy if len(data) > 8192 else encode)(data, coding)
+    )
     yield seen
     assert not seen
+
+
+@pytest.fixture(autouse=True)
+def logs() -> Iterator[list[MutableMapping[str, Any]]]:
+    """What was logged."""
+    with structlog.testing.capture_logs() as captured:
+        yield captured
 
 
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, Callable[[], Any]]:

@@ -42,7 +42,8 @@ def test_other_methods_fail_where_get_is_not_modified() -> None:
 
 
 @pytest.mark.parametrize(
-    ("condition", "applies"), [(None, True), (TAG, True), (f" {TAG} ", True), (f"W/{TAG}", False), ('"x"', False), (SOME_DATE, False)]
+    ("condition", "applies"),
+    [(None, True), (TAG, True), (f" {TAG} ", True), (f"W/{TAG}", False), ('"x"', False), (SOME_DATE, False)],
 )
 def test_if_range(condition: str | None, applies: bool) -> None:
     assert range_applies(CIMultiDict({"If-Range": condition} if condition else {}), TAG) is applies

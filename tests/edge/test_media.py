@@ -102,7 +102,14 @@ async def test_head_has_the_headers_of_get(edge: Edge, assets: dict[str, Asset])
     made = assets["ladder"].presentation
     video, audio, text = made.video[0].name, made.audio[0].name, made.text[0].name
     pair = next(iter(made.ts_variants))
-    paths = ["main.m3u8", "main-ts.m3u8", "main.mpd", f"{video}/index.m3u8", f"{video}/iframes.m3u8", f"{video}/init.mp4"]
+    paths = [
+        "main.m3u8",
+        "main-ts.m3u8",
+        "main.mpd",
+        f"{video}/index.m3u8",
+        f"{video}/iframes.m3u8",
+        f"{video}/init.mp4",
+    ]
     paths += [f"{video}/0.m4s", f"{video}/k0.m4s", f"{audio}/0.m4s", f"{pair}/index.m3u8", f"{pair}/0.ts"]
     paths += [f"{text}/index.m3u8", f"{text}/0.vtt", f"{text}/all.vtt", "main.txt", f"{video}/9999.m4s"]
     changing = {"Date", "Server-Timing"}

@@ -18,7 +18,10 @@ from streamgate.errors import StreamGateError
         ("/", "/"),
         ("/v/film/main.m3u8", "/v/film/main.m3u8"),
         ("/v/film/main.m3u8?_HLS_msn=1&CMCD=a%2Cb//..", "/v/film/main.m3u8"),
-        ("/v/film/v540-0123456789abcdef+aeng-0123456789abcdef/0.ts", "/v/film/v540-0123456789abcdef+aeng-0123456789abcdef/0.ts"),
+        (
+            "/v/film/v540-0123456789abcdef+aeng-0123456789abcdef/0.ts",
+            "/v/film/v540-0123456789abcdef+aeng-0123456789abcdef/0.ts",
+        ),
         ("/api/caf%C3%A9", "/api/caf%C3%A9"),
         ("/a/", "/a/"),
         ("/...", "/..."),

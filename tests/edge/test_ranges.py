@@ -75,7 +75,10 @@ def model(first: int | None, last: int | None, size: int) -> tuple[int, int] | s
 numbers = st.integers(0, 60)
 
 
-@given(st.one_of(st.tuples(numbers, st.none()), st.tuples(st.none(), numbers), st.tuples(numbers, numbers)), st.integers(1, 50))
+@given(
+    st.one_of(st.tuples(numbers, st.none()), st.tuples(st.none(), numbers), st.tuples(numbers, numbers)),
+    st.integers(1, 50),
+)
 def test_against_the_model(spec: tuple[int | None, int | None], size: int) -> None:
     first, last = spec
     header = f"bytes={'' if first is None else first}-{'' if last is None else last}"

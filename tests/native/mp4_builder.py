@@ -84,7 +84,7 @@ def stbl(
     size_box: bytes | None = None,
     others: bytes = b"",
 ) -> bytes:
-    """A sample table; ``chunks``: (position, samples[, description from 1]); ``syncs``: numbers from 0, None: no stss."""
+    """A sample table; ``chunks``: (position, samples[, description from 1]); ``syncs``: from 0, None: no stss."""
     spans: list[tuple[int, int, int]] = []
     for number, (_, count, *description) in enumerate(chunks, 1):
         span = (number, count, description[0] if description else 1)

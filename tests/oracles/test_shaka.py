@@ -22,8 +22,10 @@ NS = {"d": "urn:mpeg:dash:schema:mpd:2011"}
 
 # Where we differ from Shaka Packager on purpose, and why.
 DIFFERENCES = {
+    "codecs": "RFC 6381 writes the hexadecimal digits of avc1 in capitals, theirs are small; hev1 with all parameter sets in the record "
+    "becomes hvc1 with us, which is what Apple's players ask for",
     "BANDWIDTH": "theirs is the largest single segment; ours is RFC 8216's peak over windows of 0.5 to 1.5 target durations, "
-    "so a short last segment does not count alone",
+    "so a segment shorter than half the target does not count alone",
     "segments of audio": "theirs cuts audio at its own multiples of the target; ours at the video's boundaries",
     "presentation time": "theirs starts at the edit list's time and rounds negative times up; ours shifts all tracks by one constant",
 }
@@ -104,12 +106,16 @@ def test_manifests_agree(name: str, tmp_path: Path) -> None:
     made = open_asset(discover(path)[0]).presentation
     ours = read(dash.mpd(made))
     for kind in ("video", "audio"):
-        assert ours[kind].codec == theirs[kind].codec
+        assert ours[kind].codec.lower() == theirs[kind].codec.lower().replace("hev1", "hvc1")
         assert abs(ours[kind].duration - theirs[kind].duration) <= Fraction(1, 20), "a frame of audio at the most"
     assert ours["video"].size == theirs["video"].size
     assert ours["video"].rate == theirs["video"].rate
     assert ours["video"].segments == theirs["video"].segments
     assert ours["video"].duration == theirs["video"].duration
-    assert abs(ours["video"].bandwidth / theirs["video"].bandwidth - 1) <= 0.01
+    video = made.video[0]
+    largest = float((video.sizes * 8 / (video.durations / video.timescale)).max())
+    assert abs(largest / theirs["video"].bandwidth - 1) <= 0.01
+    if (video.durations >= made.target_duration * video.timescale / 2).all():
+        assert abs(ours["video"].bandwidth / theirs["video"].bandwidth - 1) <= 0.01
     lines = hls.media_playlist(made, made.video[0]).splitlines()
     assert sum(line.startswith("#EXTINF") for line in lines) == theirs["video"].segments

@@ -84,9 +84,11 @@ def test_ts_packets_equal_the_sources(name: str, tmp_path: Path) -> None:
                 theirs = source_packets(path, video.track.id)
                 ours = ts_packets(whole, "video")
                 assert len(ours) == len(theirs)
+                # libav counts from another zero where composition offsets are negative, and TS must as well.
+                early = Fraction(min(0, int(video.track.composition_offsets().min())), video.track.timescale)
                 for (dts, pts, body), (their_dts, their_pts, their_body, base) in zip(ours, theirs, strict=True):
-                    assert close(dts, (their_dts * base + asset.presentation.shift) * _CLOCK)
-                    assert close(pts, (their_pts * base + asset.presentation.shift) * _CLOCK)
+                    assert close(dts, (their_dts * base + early + asset.presentation.shift) * _CLOCK)
+                    assert close(pts, (their_pts * base + early + asset.presentation.shift) * _CLOCK)
                     assert digest(units_of_annex_b(body)) == digest(units_of_avc(their_body))
             if audio is not None:
                 theirs = source_packets(path, audio.track.id)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 from hypothesis import given as examples
 from hypothesis import strategies as st
 
-from streamgate.errors import StreamGateError
-from streamgate.media import bandwidth, timeline
+from streamgate.errors import CODES, StreamGateError
+from streamgate.media import bandwidth, dash, hls, timeline
 from streamgate.media.presentation import Limits, Presentation, Rendition, TrackInput, build
 from streamgate.media.renditions import microseconds
 from tests.track_factory import audio_track, given, video_track
@@ -215,3 +216,43 @@ def test_peak_bandwidth_is_the_largest_of_the_windows(sizes: list[int], target: 
             if target <= 2 * window <= 3 * target:
                 wanted = max(wanted, 8 * Fraction(sum(sizes[i:j]), window))
     assert bandwidth.peak(np.array(sizes, np.uint64), lasts, 1, target) == -(-wanted.numerator // wanted.denominator)
+
+
+WILD_TIMESCALES = st.sampled_from((1, 3, 25, 1000, 48000, 90000, 10_000_000, (1 << 31) - 1, (1 << 32) - 5))
+WILD_TIMES = st.one_of(st.integers(0, 3000), st.sampled_from((1 << 30, (1 << 31) - 1)))
+
+
+@st.composite
+def wild_tracks(draw: st.DrawFn) -> TrackInput:
+    """Sample tables that no sane muxer writes, but that are well-formed."""
+    count = draw(st.integers(1, 40))
+    handler = draw(st.sampled_from(("vide", "soun")))
+    make = video_track if handler == "vide" else audio_track
+    edits = draw(st.lists(st.tuples(WILD_TIMES, st.one_of(st.just(-1), WILD_TIMES), st.just(1 << 16)), max_size=2))
+    columns: dict[str, Any] = {
+        "timescale": draw(WILD_TIMESCALES),
+        "sizes": draw(st.lists(st.integers(0, 1 << 20), min_size=count, max_size=count)),
+        "deltas": draw(st.lists(WILD_TIMES, min_size=count, max_size=count)),
+        "offsets": draw(st.lists(st.integers(-(1 << 31), (1 << 31) - 1), min_size=count, max_size=count)),
+        "syncs": sorted(draw(st.sets(st.integers(0, count - 1)))),
+        "positions": list(range(0, count << 21, 1 << 21)),
+        "first_dts": draw(st.sampled_from((0, -5, 1 << 40, -(1 << 59), 1 << 59))),
+        "edits": edits,
+    }
+    return given(make(**columns), movie_timescale=draw(st.sampled_from((0, 1, 600, (1 << 32) - 1))))
+
+
+@examples(st.lists(wild_tracks(), min_size=1, max_size=3), st.sampled_from((0.001, 0.3, 4.0, 1e9)))
+def test_any_tables_give_a_presentation_or_a_code(inputs: list[TrackInput], target: float) -> None:
+    try:
+        p = build(inputs, limits=Limits(target=target, max_segment=1e9))
+        dash.mpd(p)
+        hls.multivariant(p)
+        for r in (*p.video, *p.audio):
+            hls.media_playlist(p, r)
+            assert sum(r.segment(n).size for n in range(r.segments)) == r.sizes.sum()
+        for video, audio in p.ts_variants.values():
+            hls.ts_playlist(p, video, audio)
+        hls.multivariant(p, ts=True)
+    except StreamGateError as error:
+        assert error.code in CODES

@@ -46,7 +46,7 @@ def test_inspect_as_json(clip: Path) -> None:
 
 def test_inspect_as_tables(clip: Path) -> None:
     out = run("inspect", clip).output
-    for expected in ("clip.mp4", "160x90", "avc1.", "mp4a.40.2", "fra", "Segments"):
+    for expected in ("clip.mp4", "160x90", "avc1.", "mp4a.40.2", "fra", "Rendition"):
         assert expected in out
 
 

@@ -182,7 +182,9 @@ def test_a_media_playlist_is_exact() -> None:
         lasts = durations(playlist)
         exact = [Fraction(int(d), r.timescale) for d in r.durations]
         assert all(abs(a - b) <= Fraction(1, 1_000_000) for a, b in zip(lasts, exact, strict=True))
-        assert abs(sum(lasts) - sum(exact)) <= Fraction(1, 1_000_000), "rounding does not add up"
+        assert abs(sum(lasts, Fraction()) - sum(exact, Fraction())) <= Fraction(1, 1_000_000), (
+            "rounding does not add up"
+        )
         assert all(int(t + Fraction(1, 2)) <= p.target_duration for t in lasts)
 
 

@@ -152,6 +152,12 @@ def test_what_is_not_offered_becomes_a_finding() -> None:
     assert len(p.audio) == 1 and not p.video
 
 
+def test_a_caveat_is_a_finding_of_what_is_offered() -> None:
+    caveat = Finding("profile_unplayable", "mp4a.6B", "some browsers do not play it")
+    p = build([given(audio_track(), aac(problem=caveat))])
+    assert p.findings == [caveat] and len(p.audio) == 1
+
+
 def test_an_edit_that_cuts_in_the_middle_is_refused() -> None:
     track = video_track(edits=[(1000, 0, 1 << 16), (1000, 90000, 1 << 16)])
     with pytest.raises(StreamGateError) as error:
@@ -244,6 +250,13 @@ def test_text_covers_the_whole_presentation() -> None:
     assert b"00:00:09.500 --> 00:00:09.900" in subtitles.whole() and subtitles.bandwidth > 0
 
 
+def test_text_ends_with_the_longest_rendition() -> None:
+    p = build([given(video_track()), given(audio_track(540))], [text()])  # 1.5 s more: no further segment of audio
+    (subtitles,) = p.text
+    assert (p.video[0].segments, p.audio[0].segments, subtitles.segments) == (3, 3, 3)
+    assert Fraction(int(subtitles.times[-1]), subtitles.timescale) == p.zero + p.duration > seconds(p.video[0])[-1]
+
+
 def test_text_runs_on_the_shifted_clock() -> None:
     p = build([given(video_track()), given(audio_track(priming=48000))], [text()])
     assert p.shift == 1
@@ -301,6 +314,29 @@ def test_ts_names_are_checked() -> None:
         with pytest.raises(StreamGateError) as error:
             p.ts_muxer(*names)
         assert error.value.code == code
+
+
+@pytest.mark.parametrize("begins", [-(1 << 59), 1 << 59])
+def test_times_that_fit_one_clock_only_are_refused(begins: int) -> None:
+    far = video_track(timescale=1, ticks=1, begins=begins, edited=False)
+    with pytest.raises(StreamGateError) as error:
+        build([given(far), given(audio_track())])
+    assert error.value.code == "source_malformed"
+
+
+def test_times_since_the_epoch_are_as_good_as_any() -> None:
+    """Archived live streams begin at the time of day."""
+    now = 1_795_000_000
+    p = build(
+        [
+            given(video_track(timescale=10_000_000, ticks=400_000, begins=now * 10_000_000, edited=False, bframes=0)),
+            given(audio_track(begins=now * 48000)),
+        ],
+        [text()],
+    )
+    assert p.zero == now and p.shift == 0
+    assert [r.segments for r in (*p.video, *p.audio)] == [3, 3]
+    assert [plan.size > 0 for plan in map(p.video[0].segment, range(3))] == [True] * 3
 
 
 def test_two_timescales_share_one_clock_exactly() -> None:

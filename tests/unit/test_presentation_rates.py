@@ -40,6 +40,17 @@ def test_rates_are_rounded_up() -> None:
     assert bandwidth.peak(sized(1, 1), np.array([3, 3]), 1, 4) == 3
 
 
+def test_the_buffer_holds_what_comes_too_late_at_the_rate() -> None:
+    # Two segments of 4 pictures, one a second; 10 bytes of boxes each. At 800 bit/s 100 bytes come in a second.
+    track = video_track((4, 4), timescale=1, ticks=1, bframes=0, sizes=[290, 90, 10, 10, 90, 90, 90, 90])
+    sizes = sized(410, 370)
+    # The first picture is there after 3 s. What follows is early; from the second segment on it takes 1 s.
+    assert bandwidth.buffer_time(track, np.array([0, 4, 8], np.uint32), sizes, 800) == pytest.approx(3)
+    # A start at the second segment may be the worse one.
+    track = video_track((4, 4), timescale=1, ticks=1, bframes=0, sizes=[90, 90, 90, 90, 390, 10, 10, 10])
+    assert bandwidth.buffer_time(track, np.array([0, 4, 8], np.uint32), sized(370, 430), 800) == pytest.approx(4)
+
+
 def rounded(rate: Fraction) -> list[int]:
     """Durations of 300 pictures in milliseconds, as a container with such a clock has them."""
     times = [round(n * 1000 / rate) for n in range(301)]

@@ -11,11 +11,9 @@ export function languageName(code) {
   }
 }
 
+/** The name that the manifest gives, else the language's name. */
 export function trackLabel(track, n) {
-  const name = track.name || track.label || "";
-  const language = languageName(track.lang || track.language);
-  if (name && language && !name.toLowerCase().includes(language.toLowerCase())) return `${language} – ${name}`;
-  return name || language || `Track ${n + 1}`;
+  return track.name || track.label || languageName(track.lang || track.language) || `Track ${n + 1}`;
 }
 
 export function rateLabel(bitsPerSecond) {

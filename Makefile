@@ -1,0 +1,67 @@
+# `make demo` shows it, `make test` tries it; `make help` lists the rest.
+PYTHON ?= python3
+SECONDS_EACH ?= 60
+START := $(shell date +%s.%N)
+BIN := .venv/bin
+PREPARE := $(PYTHON) tools/prepare.py
+CHECKED := streamgate edge benchmarks
+
+export PORT VIDEO
+.PHONY: help demo setup native test test-slow lint sanitize trace fuzz bench lock clean
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1: /p' Makefile
+
+demo: ## serve the demo clip, or VIDEO=path, on PORT (8080)
+	@$(PREPARE) --web
+	@exec $(BIN)/python tools/demo.py $(START)
+
+setup: ## all that tests and checks need
+	@$(PYTHON) tools/apt.py test
+	@$(PREPARE) --web test lint
+
+native: ## rebuild the kernels in place
+	@$(PREPARE) native
+	@$(BIN)/python setup.py --quiet build_ext --inplace
+
+test: ## the everyday tests
+	@$(PYTHON) tools/apt.py test
+	@$(PREPARE) --web test
+	@$(BIN)/python -m pytest -m "not slow" -q --durations=20 $(ARGS)
+
+test-slow: ## the tests that take long: installation, container, players, oracles
+	@$(PYTHON) tools/apt.py test slow
+	@$(PREPARE) --web test
+	@$(BIN)/python -m pytest -m slow -q --durations=20 $(ARGS)
+
+lint: ## ruff, mypy, the floors, stubs against kernels
+	@$(PREPARE) lint
+	$(BIN)/ruff check .
+	$(BIN)/mypy $(CHECKED)
+	$(BIN)/lint-imports
+	$(BIN)/stubtest streamgate.native --ignore-missing-stub
+
+sanitize: ## the kernels' tests under AddressSanitizer and UndefinedBehaviorSanitizer
+	@$(PREPARE) test
+	@$(BIN)/python tools/variant.py asan -m pytest tests/native -q -m "not slow" -p no:cacheprovider $(ARGS)
+
+trace: ## which lines of the .pyx files the kernels' tests reach
+	@$(PREPARE) test
+	@$(BIN)/python tools/variant.py trace tools/trace.py tests/native
+
+fuzz: ## every parser for SECONDS_EACH (60)
+	@$(PREPARE) fuzz
+	@$(BIN)/python tests/fuzz/run.py --seconds $(SECONDS_EACH)
+
+bench: ## the project's benchmarks
+	@$(PREPARE) bench
+	$(BIN)/python -m benchmarks packaging $(ARGS)
+	$(BIN)/python -m pytest --benchmark-enable --benchmark-only -q benchmarks/micro
+
+lock: ## renew constraints.txt
+	@$(PREPARE)
+	@$(BIN)/python tools/lock.py
+
+clean: ## remove what was built, except .venv
+	rm -rf build dist var streamgate/web web/node_modules *.egg-info native/*.c streamgate/native/*.so

@@ -1,0 +1,64 @@
+"""Media, server, pages and browser: one of each for the whole run, and a fresh browser context for each test."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, async_playwright
+
+from tests.media_factory import ladder
+from tests.players import browser as browsing
+from tests.players.abilities import Client
+from tests.players.serving import serving
+
+SECONDS = 8
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the asset ``ladder``: three rungs of 8 s at 25 fps, two languages, two subtitles."""
+    folder = tmp_path_factory.mktemp("library")
+    ladder(folder / "ladder", seconds=SECONDS)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def origin(library: Path) -> Iterator[str]:
+    """The origin of a running server."""
+    with serving(library) as url:
+        yield url
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def pages() -> AsyncIterator[str]:
+    """The origin of the test pages."""
+    async with browsing.serving_pages() as url:
+        yield url
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def chromium() -> AsyncIterator[Browser]:
+    """One Chromium for the session."""
+    async with async_playwright() as playwright, browsing.chromium(playwright) as browser:
+        yield browser
+
+
+class Opener:
+    """``open_player(client)`` is an async context with the player that has loaded the client's manifest."""
+
+    def __init__(self, chromium: Browser, pages: str, origin: str) -> None:
+        self._open = partial(browsing.player, chromium, pages)
+        self.origin = origin
+
+    def __call__(self, client: Client, asset: str = "ladder") -> AbstractAsyncContextManager[browsing.Watched]:
+        return self._open(client.engine, f"{self.origin}/v/{asset}/{client.manifest}")
+
+
+@pytest.fixture
+def open_player(chromium: Browser, pages: str, origin: str) -> Opener:
+    return Opener(chromium, pages, origin)

@@ -1,0 +1,98 @@
+// One player of the demo page's adapters behind `window.player`, for tests: ?engine=ID&url=MANIFEST
+import { createPlayer, ENGINES } from "/web/players.js";
+
+const MODULES = "/web/node_modules";
+const LIBRARIES = {
+  hls: `${MODULES}/hls.js/dist/hls.min.js`,
+  dash: `${MODULES}/dashjs/dist/modern/umd/dash.all.min.js`,
+  shaka: `${MODULES}/shaka-player/dist/shaka-player.compiled.js`,
+};
+const BITS = 16; // tests.media_factory draws the number of a frame as a row of light and dark blocks
+
+const query = new URLSearchParams(location.search);
+const engine = ENGINES.find((item) => item.id === query.get("engine"));
+const video = document.getElementById("video");
+const events = [];
+const errors = [];
+const warnings = [];
+
+for (const name of ["playing", "pause", "seeked", "ended", "waiting", "stalled"]) video.addEventListener(name, () => events.push(name));
+addEventListener("error", (event) => errors.push(`page: ${event.message}`));
+addEventListener("unhandledrejection", (event) => errors.push(`page: ${event.reason}`));
+
+const adapter = await createPlayer(engine, video, (kind, detail) => {
+  if (kind === "error") errors.push(`${detail.code}: ${detail.detail}`);
+  else if (kind === "warning") warnings.push(`${detail.code}: ${detail.detail}`);
+  else events.push(kind);
+}, LIBRARIES);
+
+/** The number written into the picture that `element` shows. */
+function frameNumber(element = video) {
+  const canvas = new OffscreenCanvas(element.videoWidth, element.videoHeight);
+  const context = canvas.getContext("2d", { willReadFrequently: true });
+  context.drawImage(element, 0, 0);
+  const step = Math.floor(canvas.width / BITS);
+  const row = Math.floor(canvas.height / 12);
+  let number = 0;
+  for (let bit = 0; bit < BITS; bit += 1) {
+    const [red, green, blue] = context.getImageData(bit * step + (step >> 1), row, 1, 1).data;
+    if (red + green + blue > 384) number += 2 ** bit;
+  }
+  return number;
+}
+
+const shown = (element) => new Promise((resolve) => element.requestVideoFrameCallback(() => resolve(frameNumber(element))));
+
+let analyser = null;
+
+/** How loud (dB) a tone of `frequency` Hz is in what is heard. */
+function loudness(frequency) {
+  if (!analyser) {
+    const audio = new AudioContext();
+    analyser = audio.createAnalyser();
+    analyser.fftSize = 8192;
+    analyser.smoothingTimeConstant = 0;
+    audio.createMediaElementSource(video).connect(analyser).connect(audio.destination);
+  }
+  const bins = new Float32Array(analyser.frequencyBinCount);
+  analyser.getFloatFrequencyData(bins);
+  return bins[Math.round((frequency * analyser.fftSize) / analyser.context.sampleRate)];
+}
+
+/** The player's I-frame instance (hls.js): shows the keyframe of a time in the second video element. */
+async function keyframeAt(seconds) {
+  const element = document.getElementById("keyframes");
+  window.iframes ??= adapter.hls.createIFramePlayer();
+  if (!window.iframes.media) window.iframes.attachMedia(element);
+  const number = shown(element);
+  window.iframes.loadMediaAt(seconds);
+  return number;
+}
+
+const byLanguage = (tracks, language) => tracks.find((track) => track.language?.startsWith(language));
+
+window.player = {
+  events, errors, warnings, video, adapter, frameNumber, loudness, keyframeAt,
+  play: () => video.play(),
+  async seek(seconds) {
+    const done = new Promise((resolve) => video.addEventListener("seeked", resolve, { once: true }));
+    video.currentTime = seconds;
+    await done;
+  },
+  setRung(n) { adapter.setRung(adapter.rungs()[n].id); },
+  setAudio(language) { adapter.setAudio(byLanguage(adapter.audios(), language).id); },
+  setText(language) { adapter.setText(language === null ? null : byLanguage(adapter.texts(), language).id); },
+  audio: () => adapter.audios().find((track) => track.active)?.language ?? null,
+  rungs: () => adapter.rungs().map((rung) => rung.height),
+  /** The texts of the cues that are shown now. */
+  cues: () => [...video.textTracks].filter((track) => track.mode === "showing")
+    .flatMap((track) => [...(track.activeCues ?? [])].map((cue) => cue.getCueAsHTML().textContent)),
+  frames: () => { const q = video.getVideoPlaybackQuality(); return { total: q.totalVideoFrames, dropped: q.droppedVideoFrames, corrupted: q.corruptedVideoFrames }; },
+};
+
+try {
+  await adapter.load(query.get("url"));
+  events.push("loaded");
+} catch (error) {
+  if (!error.reported) errors.push(`load: ${error.message}`);
+}

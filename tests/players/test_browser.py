@@ -1,0 +1,127 @@
+"""The players of a browser, by ability; the picture carries its frame number, the languages have tones of their own."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.media_factory import CUES
+from tests.players.abilities import BROWSER, Client
+from tests.players.conftest import SECONDS, Opener
+
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="session"),
+    pytest.mark.slow,
+    pytest.mark.players,
+    pytest.mark.needs("chromium", "web"),
+]
+
+FPS = 25
+TONES = {"en": (440, 660), "fr": (660, 440)}  # Hz: what is heard, and what is not
+
+
+def able(ability: str) -> pytest.MarkDecorator:
+    """The clients whose table entry for ``ability`` is yes."""
+    clients = [client for client in BROWSER if getattr(client, ability) is True]
+    return pytest.mark.parametrize("client", clients, ids=lambda client: client.name)
+
+
+@able("end")
+async def test_plays_to_the_end_with_every_frame(client: Client, open_player: Opener) -> None:
+    async with open_player(client) as player:
+        if client.rung is True:
+            await player.run("p => p.setRung(2)")
+        await player.run("p => p.play()")
+        await player.until("(p, s) => p.video.currentTime > s / 2", SECONDS)
+        await player.until("p => p.video.ended", deadline=3 * SECONDS)
+        frames = await player.run("p => p.frames()")
+        assert frames["corrupted"] == 0
+        import asyncio; await asyncio.sleep(1); print(client.name, frames, await player.run("p => [p.frames(), p.video.duration, p.video.currentTime]"), await player.state())
+        assert frames["total"] >= SECONDS * FPS - 20
+        await player.assert_clean()
+
+
+@able("seek")
+async def test_seeks_to_the_exact_picture(client: Client, open_player: Opener) -> None:
+    async with open_player(client) as player:
+        for frame in (100, 30, 195, 51, 2):
+            await player.run("(p, t) => p.seek(t)", (frame + 0.5) / FPS)
+            await player.until("(p, n) => p.video.readyState >= 2 && !p.video.seeking && p.frameNumber() === n", frame)
+        await player.run("p => p.play()")
+        await player.until("p => p.video.currentTime > 1")
+        await player.assert_clean()
+
+
+@able("rung")
+async def test_switches_the_rung(client: Client, open_player: Opener) -> None:
+    async with open_player(client) as player:
+        assert await player.run("p => p.rungs()") == [90, 180, 360]
+        await player.run("p => { p.setRung(0); return p.seek(0.1); }")
+        await player.run("p => p.play()")
+        await player.until("p => p.video.videoHeight === 90 && p.video.currentTime > 0.2")
+        await player.run("p => p.setRung(2)")
+        # What was buffered may be played first: at the latest after it the new rung is seen.
+        await player.until("p => p.video.videoHeight === 360 || p.video.ended")
+        if await player.run("p => p.video.ended"):
+            await player.run("p => p.seek(1)")
+            await player.until("p => p.video.videoHeight === 360")
+        await player.assert_clean()
+
+
+@able("language")
+async def test_switches_the_language(client: Client, open_player: Opener) -> None:
+    async with open_player(client) as player:
+        await player.run("p => p.play()")
+        await player.until("p => p.video.currentTime > 0.2")
+        for language in ("fr", "en"):
+            heard, silent = TONES[language]
+            await player.run("(p, l) => p.setAudio(l)", language)
+            await player.run("p => p.seek(0.5)")
+            await player.run("p => p.play()")
+            await player.until("(p, f) => p.loudness(f[0]) > -50 && p.loudness(f[0]) > p.loudness(f[1]) + 15", (heard, silent))
+            assert (await player.run("p => p.audio()")).startswith(language)
+        await player.assert_clean()
+
+
+@able("subtitles")
+async def test_shows_subtitles(client: Client, open_player: Opener) -> None:
+    async with open_player(client) as player:
+        for language, name in (("en", "eng"), ("fr", "fra")):
+            await player.run("(p, l) => p.setText(l)", language)
+            for second in (1, 6, 3, 2, 7):
+                await player.run("(p, t) => p.seek(t)", second + 0.5)
+                await player.until("(p, text) => JSON.stringify(p.cues()) === JSON.stringify([text])", CUES[name][second])
+                await player.run("(p, t) => p.seek(t)", second + 0.9)
+                await player.until("p => p.cues().length === 0")
+        await player.run("p => p.setText(null)")
+        await player.run("p => p.seek(1.5)")
+        assert await player.run("p => p.cues()") == []
+        await player.assert_clean()
+
+
+@able("fast")
+async def test_plays_fast(client: Client, open_player: Opener) -> None:
+    async with open_player(client) as player:
+        await player.run("p => p.play()")
+        await player.until("p => p.video.currentTime > 0.2")
+        start = await player.run("p => { p.video.playbackRate = 4; return [p.video.currentTime, performance.now()]; }")
+        await player.until("p => p.video.ended")
+        media, clock = await player.run("(p, s) => [p.video.currentTime - s[0], (performance.now() - s[1]) / 1000]", start)
+        assert media / clock > 2, (media, clock)
+        await player.assert_clean()
+
+
+@able("iframes")
+async def test_fast_forward_on_keyframes(client: Client, open_player: Opener) -> None:
+    async with open_player(client) as player:
+        if client.engine == "hls":
+            for second, keyframe in ((5, 100), (1, 0), (7, 150)):
+                assert await player.run("(p, t) => p.keyframeAt(t)", second) == keyframe
+        else:
+            await player.run("p => p.play()")
+            await player.until("p => p.video.currentTime > 0.2")
+            await player.run("p => p.adapter.trickPlay(4)")
+            await player.until("p => p.video.currentTime > 7")
+            await player.run("p => p.adapter.trickPlay(1)")
+        asked = [url.rpartition("/")[2] for url in player.requests]
+        assert [name for name in asked if name.startswith("k") and name.endswith(".m4s")], asked
+        await player.assert_clean()
