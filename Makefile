@@ -7,7 +7,7 @@ PREPARE := $(PYTHON) tools/prepare.py
 CHECKED := streamgate edge benchmarks
 
 export PORT VIDEO
-.PHONY: help demo setup native test test-slow lint sanitize trace fuzz bench lock clean
+.PHONY: help demo setup native test test-slow lint sanitize fuzz bench lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -30,10 +30,12 @@ test: ## the everyday tests
 	@$(PREPARE) --web test
 	@$(BIN)/python -m pytest -m "not slow" -q --durations=20 $(ARGS)
 
-test-slow: ## the tests that take long: installation, container, players, oracles
+test-slow: ## the tests that take long, the sanitizers, the fuzzers, and the smallest run of the benchmarks
 	@$(PYTHON) tools/apt.py test slow
 	@$(PREPARE) --web test
 	@$(BIN)/python -m pytest -m slow -q --durations=20 $(ARGS)
+	@$(MAKE) --no-print-directory sanitize fuzz
+	@$(BIN)/python -m benchmarks packaging --minutes 1 --runs 1
 
 lint: ## ruff, mypy, the floors, stubs against kernels
 	@$(PREPARE) lint
@@ -46,13 +48,10 @@ sanitize: ## the kernels' tests under AddressSanitizer and UndefinedBehaviorSani
 	@$(PREPARE) test
 	@$(BIN)/python tools/variant.py asan -m pytest tests/native -q -m "not slow" -p no:cacheprovider $(ARGS)
 
-trace: ## which lines of the .pyx files the kernels' tests reach
-	@$(PREPARE) test
-	@$(BIN)/python tools/variant.py trace tools/trace.py tests/native
-
 fuzz: ## every parser for SECONDS_EACH (60)
+	@$(PYTHON) tools/apt.py fuzz
 	@$(PREPARE) fuzz
-	@$(BIN)/python tests/fuzz/run.py --seconds $(SECONDS_EACH)
+	@$(BIN)/python tools/variant.py fuzz -m tests.fuzz.run --seconds $(SECONDS_EACH)
 
 bench: ## the project's benchmarks
 	@$(PREPARE) bench

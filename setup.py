@@ -2,7 +2,7 @@
 
 STREAMGATE_DEBUG=1     annotate, bounds checks
 STREAMGATE_SANITIZE=1  AddressSanitizer and UndefinedBehaviorSanitizer (use ``make sanitize``)
-STREAMGATE_TRACE=1     line coverage of the .pyx files (use ``make trace``)
+STREAMGATE_TRACE=1     line coverage of the .pyx files (``python tools/variant.py trace``)
 """
 
 import os
@@ -15,7 +15,7 @@ DEBUG = os.environ.get("STREAMGATE_DEBUG") == "1"
 SANITIZE = os.environ.get("STREAMGATE_SANITIZE") == "1"
 TRACE = os.environ.get("STREAMGATE_TRACE") == "1"
 
-compile_args = ["-O3", "-fno-strict-aliasing", "-Wno-unreachable-code-fallthrough"]
+compile_args = ["-O3", "-fno-strict-aliasing", "-Wno-sign-compare"]
 link_args: list[str] = []
 macros = [("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")]
 if SANITIZE:
@@ -52,6 +52,7 @@ setup(
         language_level=3,
         include_path=["."],
         annotate=DEBUG,
+        quiet=not DEBUG,
         force=any(stale(Path(str(e.sources[0]))) for e in extensions),
         compiler_directives={
             "boundscheck": DEBUG or SANITIZE,

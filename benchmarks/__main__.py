@@ -12,19 +12,23 @@ from benchmarks import output
 
 @click.command()
 @click.argument("name", type=click.Choice(["packaging"]))
-@click.option("--input", "given", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Footage to use instead of generated.")
+@click.option(
+    "--input",
+    "given",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Footage to use instead of generated.",
+)
 @click.option("--runs", type=click.IntRange(1, 100), default=10, show_default=True, help="Pairs a ratio.")
-@click.option("--minutes", type=click.IntRange(1, 120), help="Length of every title, instead of 60 and 120 (for a quick look).")
+@click.option("--minutes", type=click.IntRange(1, 120), help="Length of every title, for a quick look.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @click.option("--check", is_flag=True, help="Exit with 1 where a goal is missed.")
 def main(name: str, given: Path | None, runs: int, minutes: int | None, as_json: bool, check: bool) -> None:
     """Measure NAME against its peers."""
     from benchmarks import packaging
 
-    rows = list(packaging.run(given, runs=runs, minutes=minutes))
-    (output.print_json if as_json else output.print_table)(rows)
-    missed = [row for row in rows if row.met is False]
-    sys.exit(1 if check and missed else 0)
+    rows = packaging.run(given, runs=runs, minutes=minutes)
+    printed = (output.print_json if as_json else output.print_table)(rows)
+    sys.exit(1 if check and any(row.met is False for row in printed) else 0)
 
 
 if __name__ == "__main__":

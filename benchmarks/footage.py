@@ -89,9 +89,11 @@ def _repeat(source: Path, target: Path, seconds: int) -> None:
                         streams[stream.index] = output.add_stream_from_template(stream)
                 # Whole video frames, so that the grid of frames goes on.
                 video = chosen[0]
+                if not isinstance(video, av.VideoStream) or not video.average_rate:
+                    raise click.ClickException(f"{source} has no video of a known frame rate")
                 end = offset + Fraction(video.frames) / video.average_rate
                 for packet in piece.demux(*chosen):
-                    if packet.dts is None:
+                    if packet.dts is None or packet.pts is None:
                         continue
                     if packet.stream is video:
                         shift = round(offset / packet.time_base)
@@ -102,7 +104,7 @@ def _repeat(source: Path, target: Path, seconds: int) -> None:
                         if sound * packet.time_base >= end:
                             continue
                         packet.dts = packet.pts = sound
-                        sound += packet.duration
+                        sound += packet.duration or 0
                     packet.stream = streams[packet.stream.index]
                     output.mux(packet)
                 offset = end

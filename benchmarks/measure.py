@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import statistics
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from math import comb
 from pathlib import Path
 from typing import Literal
 
 CONFIDENCE = 0.95
+FEWEST = 6  # values of which the extremes hold the median with that confidence: 1 - 2 / 2**6 = 0.97
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +42,15 @@ class Row:
         return asdict(self)
 
 
-def interval(values: Sequence[float]) -> tuple[float, float]:
+def interval(values: Sequence[float]) -> tuple[float, float] | None:
     """The narrowest pair of order statistics that holds the median with at least 95 % confidence.
 
-    Below six values no pair does; then the extremes are given, which hold it with less.
+    None below six values, where not even the extremes do.
     """
     ordered = sorted(values)
     n = len(ordered)
+    if n < FEWEST:
+        return None
     best = 0
     for k in range(n // 2):
         outside = 2 * sum(comb(n, i) for i in range(k + 1)) / 2**n
@@ -65,12 +70,19 @@ def compare(
     goal: float | None = None,
     aim: float | None = None,
 ) -> Row:
-    """A row out of pairs (ours, theirs) of a quantity of which less is better."""
+    """A row out of pairs (ours, theirs) of a quantity of which less is better.
+
+    A goal is met where the whole interval reaches it, missed where none of it does, and else undecided.
+    """
     ratios = [theirs / ours for ours, theirs in pairs]
-    low, high = interval(ratios)
+    low, high = interval(ratios) or (None, None)
     met: bool | Literal["undecided"] | None = None
     if goal is not None:
-        met = True if low >= goal else False if high < goal else "undecided"
+        met = "undecided"
+        if low is not None and low >= goal:
+            met = True
+        elif high is not None and high < goal:
+            met = False
     return Row(
         benchmark,
         case,
@@ -116,19 +128,71 @@ def wall(call: Callable[[], object], repeat: int = 1) -> Callable[[], float]:
     return measured
 
 
-def process_cpu(command: Sequence[str | Path], *, core: int | None = None, prepare: Callable[[], object] | None = None) -> float:
+@contextmanager
+def pinned(core: int) -> Iterator[None]:
+    """This process on one core only, so that nothing moves its caches about."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def process_cpu(
+    command: Sequence[str | Path], *, core: int | None = None, environment: Mapping[str, str] | None = None
+) -> float:
     """CPU seconds (user + system) of a whole process with its children; raises RuntimeError where it fails."""
-    if prepare is not None:
-        prepare()
-    pin = (lambda: os.sched_setaffinity(0, {core})) if core is not None else None
-    process = subprocess.Popen(
-        [str(part) for part in command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, preexec_fn=pin
-    )
-    assert process.stderr is not None
-    complaint = process.stderr.read()
-    process.stderr.close()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
+    words = [str(part) for part in command]
+    if core is not None:
+        words = ["taskset", "-c", str(core), *words]
+    with subprocess.Popen(
+        words,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, **(environment or {})},
+    ) as process:
+        assert process.stderr is not None
+        complaint = process.stderr.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        raise RuntimeError(f"{command[0]} failed ({process.returncode}): {complaint.decode(errors='replace')[-500:]}")
+        told = complaint.decode(errors="replace")[-500:]
+        raise RuntimeError(f"{command[0]} failed ({process.returncode}): {told}")
     return usage.ru_utime + usage.ru_stime
+
+
+def warm_memory(size: int) -> None:
+    """Touch ``size`` bytes of memory and give them back.
+
+    The host of a virtual machine takes free memory away. Getting it back, page by page, can cost more than
+    everything measured here, and falls on whoever happens to write first.
+    """
+    with mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
+        memory.madvise(mmap.MADV_HUGEPAGE)
+        for offset in range(0, size, mmap.PAGESIZE):
+            memory[offset] = 1
+
+
+class Outputs:
+    """Empty folders to write into, below ``base``, one a run.
+
+    What the run before wrote is cut to nothing but not removed until all is over: ext4 without a journal looks at
+    every inode freed in the last minutes whenever a file is made, so that cleaning up would be charged to the next.
+    """
+
+    def __init__(self, base: Path) -> None:
+        self._base = base
+        self._made = 0
+
+    def fresh(self) -> Path:
+        """A new empty folder; the contents of the previous one are gone."""
+        last = self._base / str(self._made)
+        for path in last.rglob("*"):
+            if path.is_file():
+                os.truncate(path, 0)
+        self._made += 1
+        folder = self._base / str(self._made)
+        folder.mkdir()
+        return folder

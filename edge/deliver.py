@@ -46,7 +46,8 @@ async def deliver(ctx: Context) -> None:
     headers = {"ETag": etag, "Cache-Control": f"{ctx.scope}, {keep}" if "max-age" in keep else keep, **entry.headers}
     if entry.compressible:
         vary(headers, "Accept-Encoding")
-    verdict = conditional.evaluate(request.headers, request.method, etag)
+    conditions = {name: value for name in conditional.FIELDS if (value := _joined(request, name)) is not None}
+    verdict = conditional.evaluate(conditions, request.method, etag)
     if verdict == "failed":
         raise StreamGateError("precondition_failed")
     if verdict == "not modified":
@@ -59,7 +60,7 @@ async def deliver(ctx: Context) -> None:
     else:
         headers["Content-Encoding"] = coding
     status, part = 200, (0, size)
-    if wants_range and conditional.range_applies(request.headers, etag):
+    if wants_range and conditional.range_applies(conditions, etag):
         try:
             selected = ranges.select(_joined(request, hdrs.RANGE), size)
         except ranges.Unsatisfiable:
@@ -106,19 +107,23 @@ async def _encoded(ctx: Context, entry: Entry, accepted: str | None) -> tuple[st
     if len(body) <= edge.compress_inline:
         made = compression.encode(body, coding)
     else:
-        made = await ctx.node.pool.run(compression.encode, body, coding)
-    ctx.node.cache.put(key, replace(entry, body=made))
+        made = await ctx.node.flights.join(key, compression.encode, body, coding)
+    if "no-store" not in entry.cache_control:
+        ctx.node.cache.put(key, replace(entry, body=made))
     return coding, made
 
 
 async def _send_cut(ctx: Context, response: web.StreamResponse, cut: Cut, start: int, end: int) -> None:
-    """Cut the part and send it: at once where it is small or must be made whole, else block by block."""
-    edge = ctx.node.settings.edge
-    whole = cut.whole or end - start <= edge.max_buffered_segment
-    step = end - start if whole else edge.block
+    """Cut the part and send it: at once where it is small or must be made whole, else block by block.
+
+    Where memory is short everything goes out in blocks: many slow readers must not keep the others from being served.
+    """
+    edge, length = ctx.node.settings.edge, end - start
+    whole = cut.whole or length <= edge.max_buffered_segment and ctx.node.budget.ample(length)
+    step = length if whole else edge.block
     with ctx.node.budget.hold(cut.size if cut.whole else step):
         # The first block is read before the head is sent: what fails here still has its proper status.
-        block = await _read(ctx, cut, start, min(step, end - start))
+        block = await _read(ctx, cut, start, min(step, length))
         if whole:
             await _send_buffered(ctx, response, memoryview(block))
             return

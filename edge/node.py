@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from edge.assets import Assets, Library
 from edge.cache import Budget, EntryCache
 from edge.cors import Cors
+from edge.flights import Flights
 from edge.threads import Pool
 from streamgate.core.health import Health
 from streamgate.core.settings import Settings
@@ -23,6 +24,7 @@ class Node:
     health: Health
     cors: Cors
     pool: Pool
+    flights: Flights
     assets: Assets
     cache: EntryCache
     budget: Budget
@@ -48,6 +50,7 @@ def make_node(settings: Settings, library: Library, telemetry: Telemetry, health
         health=health,
         cors=Cors(edge),
         pool=pool,
+        flights=Flights(pool),
         assets=Assets(library, openers, edge, telemetry),
         cache=cache,
         budget=budget,

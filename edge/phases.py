@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 
-from aiohttp import HttpVersion11, hdrs, web
+from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
 
 from edge import deliver as delivery
 from edge import media, routes
@@ -14,6 +15,8 @@ from edge.paths import canonical_path
 from streamgate.core.logging import get_logger
 from streamgate.errors import StreamGateError
 
+# uri-host with its port (RFC 3986 section 3.2); empty is allowed
+_HOST = re.compile(r"[A-Za-z0-9\-._~%!$&'()*+,;=:\[\]]*")
 _ALLOWED = frozenset(METHODS.split(", "))
 _log = get_logger("edge.access")
 
@@ -21,6 +24,7 @@ _log = get_logger("edge.access")
 async def parse(ctx: Context) -> None:
     """Check method and host, bring the path into its one spelling, and find out what it asks for."""
     request = ctx.request
+    _check_head(request)
     if f"{request.raw_path.partition('?')[0]}/".startswith(ctx.mounts or "?"):
         ctx.route, ctx.path = "mounted", canonical_path(request.raw_path)
         return
@@ -32,8 +36,6 @@ async def parse(ctx: Context) -> None:
         ctx.response = web.Response(status=204, headers={"Allow": METHODS, "Cache-Control": "no-store"})
         ctx.node.cors.preflight(ctx.response.headers)
         return
-    if request.version >= HttpVersion11 and len(request.headers.getall(hdrs.HOST, ())) != 1:
-        raise StreamGateError("request_malformed", "HTTP/1.1 wants exactly one Host field")
     ctx.path = canonical_path(request.raw_path)
     if ctx.path.startswith("/v/"):
         ctx.target = routes.match(ctx.path)
@@ -79,7 +81,7 @@ async def resolve(ctx: Context) -> None:
     if ctx.target.route.name in media.QUICK:
         ctx.entry = media.build(*arguments)
     else:
-        ctx.entry = await ctx.node.pool.run(media.build, *arguments)
+        ctx.entry = await ctx.node.flights.join(ctx.key, media.build, *arguments)
 
 
 async def store(ctx: Context) -> None:
@@ -120,6 +122,21 @@ async def log(ctx: Context) -> None:
     if ctx.aborted:
         fields["aborted"] = ctx.aborted
     _log.info("request", **fields)
+
+
+def _check_head(request: web.Request) -> None:
+    """What a parser lets pass and two servers in a row could understand in two ways (RFC 9112 sections 2.3, 3.2, 6.1)."""
+    hosts = request.headers.getall(hdrs.HOST, ())
+    if request.version not in (HttpVersion10, HttpVersion11):
+        # The answer's version follows the request's.
+        request._version = HttpVersion11
+        raise StreamGateError("request_malformed", "only HTTP/1.1 and HTTP/1.0 are spoken here")
+    if len(hosts) != 1 and (hosts or request.version == HttpVersion11):
+        raise StreamGateError("request_malformed", "HTTP/1.1 wants exactly one Host field")
+    if hosts and not _HOST.fullmatch(hosts[0]):
+        raise StreamGateError("request_malformed", "the Host field is no host")
+    if request.version == HttpVersion10 and hdrs.TRANSFER_ENCODING in request.headers:
+        raise StreamGateError("request_malformed", "HTTP/1.0 has no Transfer-Encoding")
 
 
 def _manifest_key(ctx: Context) -> str:

@@ -8,29 +8,40 @@ from edge.node import Node, make_node
 from edge.remuxes import Remuxes
 from streamgate.core.health import Health
 from streamgate.core.lifecycle import Role
-from streamgate.core.settings import Settings
+from streamgate.core.logging import get_logger
+from streamgate.core.settings import MediaSettings, Settings
 from streamgate.core.telemetry import Telemetry
+from streamgate.errors import StreamGateError
 from streamgate.storage import assets
 from streamgate.storage.assets import Asset, AssetRef, Limits
+
+_log = get_logger("edge.roles")
 
 
 class FolderLibrary:
     """The assets of a folder, or the one that a path names; foreign containers are converted into the data folder."""
 
-    def __init__(self, root: Path, limits: Limits, data: Path, remuxes: Remuxes) -> None:
+    def __init__(self, root: Path, limits: MediaSettings, data: Path, remuxes: Remuxes) -> None:
         self._root = root
-        self._limits = limits
+        self._limits = Limits(limits.target, limits.max_segment, limits.trick_interval)
+        self._index_limits = limits.model_dump(include={"max_index_bytes", "max_samples", "max_boxes"})
         self._data = data
         self._remuxes = remuxes
 
     def discover(self) -> list[AssetRef]:
-        """All assets there are; raises ``source_not_found`` or ``source_unreadable``."""
-        return assets.discover(self._root)
+        """All assets there are; raises ``source_unreadable``, which does not tell viewers where the folder is."""
+        try:
+            return assets.discover(self._root)
+        except StreamGateError as error:
+            _log.error("the assets cannot be listed", code=error.code, detail=error.detail)
+            if error.code == "source_too_complex":
+                raise StreamGateError(error.code, "there are too many assets") from error
+            raise StreamGateError("source_unreadable", "the assets cannot be listed") from error
 
     def open(self, ref: AssetRef) -> Asset:
         """Open one; where a container must be converted first, that is begun, and ``asset_preparing`` raised."""
         try:
-            return assets.open_asset(ref, self._limits, data=self._data)
+            return assets.open_asset(ref, self._limits, data=self._data, index_limits=self._index_limits)
         except assets.Preparing as preparing:
             for job in preparing.jobs:
                 self._remuxes.submit(job.source, job.target)
@@ -40,8 +51,8 @@ class FolderLibrary:
 def streaming(settings: Settings, root: Path, telemetry: Telemetry, health: Health) -> tuple[Role, Node]:
     """The role that cuts and serves media of ``root``, and the node its requests run on."""
     remuxes = Remuxes(settings.edge.remux_jobs, telemetry)
-    limits = Limits(**settings.media.model_dump())
-    node = make_node(settings, FolderLibrary(root, limits, settings.server.data_folder, remuxes), telemetry, health)
+    library = FolderLibrary(root, settings.media, settings.server.data_folder, remuxes)
+    node = make_node(settings, library, telemetry, health)
 
     async def start() -> None:
         await node.assets.refs()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -35,6 +36,7 @@ def run(settings: Settings, root: Path, *, announce: Callable[[str], None]) -> i
     """
     stop_logging = logging.configure(settings.log)
     try:
+        _raise_file_limit()
         role, node = streaming(settings, root, Telemetry(), Health())
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(_run(node, role, announce))
@@ -93,6 +95,15 @@ async def serve(
         _log.info("stopped", connections_cut=cut)
 
 
+def _raise_file_limit() -> None:
+    """Connections and sources are open files: of the usual soft limit, 1024, a burst of viewers would leave nothing."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (OSError, ValueError) as error:
+        _log.warning("the limit of open files stays as it is", limit=soft, reason=str(error))
+
+
 def listen(settings: ServerSettings) -> socket.socket:
     """A socket that listens on the settings' address; raises ``listen_failed``."""
     try:
@@ -103,7 +114,8 @@ def listen(settings: ServerSettings) -> socket.socket:
         reason = error.strerror or os.strerror(error.errno or 0)
         raise StreamGateError("listen_failed", f"{settings.host} port {settings.port}: {reason}") from error
     # Accepted sockets inherit it: what a client does not take is not kept for it for ever, not even by the kernel.
-    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(settings.send_timeout * 1000))
+    # Later than our own limit, which knows why it ends a response.
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(settings.send_timeout * 2000))
     listening.setblocking(False)
     return listening
 

@@ -9,7 +9,8 @@ from libc.stdint cimport uint8_t, uint32_t
 from streamgate.errors import StreamGateError
 
 cdef enum:
-    MAX_SETS = 65536            # bytes of parameter sets of one kind
+    MAX_SETS = 64               # each NAL unit that could be a copy of one is compared with all
+    MAX_BYTES = 65536           # of parameter sets of one kind
     EXPLICIT_RATE = 15          # samplingFrequencyIndex: 24 bits of Hz follow
     SBR = 5                     # audio object types, table 1.17
     PS = 29
@@ -29,7 +30,7 @@ cdef struct Bits:
 def parameter_sets(const uint8_t[::1] avcc not None):
     cdef list found = [b"", b"", b""]
     cdef Py_ssize_t at = 5, size = avcc.shape[0], length
-    cdef int kind, count
+    cdef int kind, count, kept = 0
     if size < 7 or avcc[0] != 1:
         raise StreamGateError("source_malformed", "the avcC box is no AVCDecoderConfigurationRecord")
     if avcc[4] & 3 != 3:
@@ -50,9 +51,10 @@ def parameter_sets(const uint8_t[::1] avcc not None):
                 raise StreamGateError("source_malformed", "a parameter set overruns the avcC box")
             # What is no such set, an empty one for instance, is of no use to a decoder.
             if length and avcc[at] & 31 == SET_TYPES[kind]:
+                kept += 1
                 found[kind] += int(length).to_bytes(4, "big") + bytes(avcc[at:at + length])
-                if len(found[kind]) > MAX_SETS:
-                    raise StreamGateError("ts_unavailable", "the parameter sets are too large to repeat")
+                if kept > MAX_SETS or len(found[kind]) > MAX_BYTES:
+                    raise StreamGateError("ts_unavailable", "the parameter sets are too many or too large to repeat")
             at += length
     return found[0] + found[2] + found[1]
 

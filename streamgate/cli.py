@@ -6,7 +6,9 @@ Exit codes: 0 done; 1 a named error of the input or the surroundings; 2 wrong us
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +19,9 @@ from streamgate.errors import StreamGateError
 
 if TYPE_CHECKING:
     from streamgate.storage.assets import Asset
+
+# NumPy's linear algebra starts a thread a core when it is imported; nothing here uses it.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 class _Commands(click.Group):
@@ -55,6 +60,9 @@ def main() -> None:
 @click.option("--config", "config_file", type=click.Path(path_type=Path), help="Settings file (TOML).")
 def serve(path: Path, host: str | None, port: int | None, config_file: Path | None) -> None:
     """Serve PATH (a media file, an asset's folder, or a folder of assets) over HTTP."""
+    from streamgate.core.lifecycle import open_standard_streams
+
+    open_standard_streams()
     from edge.server import run
     from streamgate.core.config import load
     from streamgate.storage.assets import discover
@@ -66,13 +74,13 @@ def serve(path: Path, host: str | None, port: int | None, config_file: Path | No
         raise StreamGateError("asset_not_found", f"{path}: no media file and no folder with an asset.toml")
 
     def announce(url: str) -> None:
-        click.echo(f"Watch      {url}/")
+        lines = [f"Watch      {url}/"]
         for ref in found:
-            click.echo(f"HLS        {url}/v/{ref.id}/main.m3u8")
-            click.echo(f"DASH       {url}/v/{ref.id}/main.mpd")
-            for finding in ref.findings:
-                click.echo(f"Finding    {finding.detail} [{finding.code}]")
-        sys.stdout.flush()
+            lines += [f"HLS        {url}/v/{ref.id}/main.m3u8", f"DASH       {url}/v/{ref.id}/main.mpd"]
+            lines += [f"Finding    {finding.detail} [{finding.code}]" for finding in ref.findings]
+        # Names of files may be no UTF-8, and who started us may have gone: no reason not to serve.
+        with contextlib.suppress(OSError):
+            click.echo("\n".join(lines).encode("utf-8", "backslashreplace"))
 
     sys.exit(run(settings, path, announce=announce))
 
@@ -98,8 +106,9 @@ def inspect(file: Path, as_json: bool) -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--ts", is_flag=True, help="Also write MPEG-TS segments for old HLS players (main-ts.m3u8).")
+@click.option("--trick-play", is_flag=True, help="Also write keyframes that play alone, for scrubbing and fast forward.")
 @click.option("--quiet", "-q", is_flag=True, help="No progress bar and no summary.")
-def package(file: Path, out: Path, ts: bool, quiet: bool) -> None:
+def package(file: Path, out: Path, ts: bool, trick_play: bool, quiet: bool) -> None:
     """Write HLS and DASH of FILE (or an asset's folder) into the folder OUT, for any web server."""
     from streamgate.storage import static
 
@@ -107,14 +116,14 @@ def package(file: Path, out: Path, ts: bool, quiet: bool) -> None:
     for finding in asset.findings:
         click.echo(f"finding: {finding.subject}: {finding.detail} [{finding.code}]", err=True)
     if quiet or not sys.stderr.isatty():
-        written = static.write(asset, out, ts=ts)
+        written = static.write(asset, out, ts=ts, trick_play=trick_play)
     else:
-        written = _with_progress(asset, out, ts)
+        written = _with_progress(asset, out, ts, trick_play)
     if not quiet:
         click.echo(f"{out}/main.m3u8\n{out}/main.mpd\n{written / 1e6:.1f} MB written")
 
 
-def _with_progress(asset: Asset, out: Path, ts: bool) -> int:
+def _with_progress(asset: Asset, out: Path, ts: bool, trick_play: bool) -> int:
     from rich.console import Console
     from rich.progress import Progress
 
@@ -122,7 +131,11 @@ def _with_progress(asset: Asset, out: Path, ts: bool) -> int:
 
     with Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task("Packaging", total=None)
-        return static.write(asset, out, ts=ts, progress=lambda done, total: progress.update(task, completed=done, total=total))
+
+        def tell(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total)
+
+        return static.write(asset, out, ts=ts, trick_play=trick_play, progress=tell)
 
 
 def _open(path: Path) -> Asset:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,8 +32,6 @@ _skips = pytest.StashKey[list[tuple[str, str]]]()
 
 def find_program(name: str) -> str | None:
     """Where ``name`` is: on the PATH, or in the folder of the interpreter that runs the tests."""
-    import sys
-
     return shutil.which(name) or shutil.which(name, path=str(Path(sys.executable).parent))
 
 
@@ -41,12 +41,13 @@ def missing(name: str) -> str | None:
         return None if (ROOT / "streamgate/web").is_dir() else "the pages are not built"
     if name.startswith("gst:"):
         return None if _gst_has(name.removeprefix("gst:")) else f"GStreamer has no {name.removeprefix('gst:')}"
+    if name == "chroot":  # containers without an engine: root, who may mount
+        works = os.geteuid() == 0 and subprocess.run(["unshare", "--mount", "true"], check=False).returncode == 0
+        return None if works else "containers cannot be run here"
     return None if find_program(name) else f"{name} is not installed"
 
 
 def _gst_has(element: str) -> bool:
-    import subprocess
-
     inspect = shutil.which("gst-inspect-1.0")
     return inspect is not None and subprocess.run([inspect, "--exists", element], check=False).returncode == 0
 

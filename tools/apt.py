@@ -22,6 +22,7 @@ GROUPS = {
         "gstreamer1.0-plugins-ugly", "gstreamer1.0-libav",
     ),
     "slow": ("buildah", "debootstrap"),
+    "fuzz": ("clang",),
 }  # fmt: skip
 POLICY = Path("/usr/sbin/policy-rc.d")
 
@@ -74,7 +75,16 @@ def install(packages: list[str]) -> bool:
         return False
     print(f"Installing {names}", flush=True)
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    command = ["apt-get", "install", "--yes", "--quiet=2", "--no-install-recommends", "-o", "Dpkg::Use-Pty=0", *packages]
+    command = [
+        "apt-get",
+        "install",
+        "--yes",
+        "--quiet=2",
+        "--no-install-recommends",
+        "-o",
+        "Dpkg::Use-Pty=0",
+        *packages,
+    ]
     with no_daemons():
         subprocess.run(["apt-get", "update", "--quiet=2"], env=environment)
         done = subprocess.run(command, env=environment, stdout=subprocess.DEVNULL)

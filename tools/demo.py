@@ -1,15 +1,16 @@
 """Serves the demo clip, or the file that VIDEO names, on PORT: ``python tools/demo.py SINCE``.
 
-SINCE (Unix time) is when the user asked; the time from then until the server answers is printed. The server then takes the place of
-this process, so that signals reach it.
+SINCE (Unix time) is when the user asked; the time from then until the server answers is printed. A signal that reaches both
+``make`` and this process (Ctrl-C, or a kill of the group) comes here twice; the server, in a group of its own, gets it once.
 """
 
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -19,33 +20,40 @@ ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "var"
 CLIP = DATA / "media" / "demo"
 POLL_S = 0.05
+ONE_SIGNAL_S = 0.5
 
 
-def tell_when_ready(port: str, since: float) -> None:
-    """Fork a child that waits until the server (this process, later) is ready and says how long that took."""
-    server = os.getpid()
-    if os.fork():
-        os.wait()
-        return
-    if os.fork():  # the server must not have a child that it knows nothing of
-        os._exit(0)
-    health = f"http://127.0.0.1:{port}/health/ready"
-    while True:
+def wait_until_ready(server: subprocess.Popen[bytes], port: str) -> bool:
+    """Whether the server came up; it is not waited for beyond its death."""
+    while server.poll() is None:
         try:
-            os.kill(server, 0)
-            with urllib.request.urlopen(health, timeout=1):
-                break
-        except ProcessLookupError:
-            os._exit(0)
-        except (urllib.error.URLError, OSError):
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health/ready", timeout=1):
+                return True
+        except OSError:
             time.sleep(POLL_S)
-    time.sleep(POLL_S)  # after the server's own lines
-    print(f"Ready after {time.time() - since:.1f} s. Ctrl-C stops it.", flush=True)
-    os._exit(0)
+    return False
 
 
-def main(since: float) -> None:
-    """Make the clip where it is missing, and become the server."""
+class Signals:
+    """Passes the first SIGINT or SIGTERM on to the server as SIGTERM, and one that comes clearly later as well."""
+
+    def __init__(self) -> None:
+        self.server: subprocess.Popen[bytes] | None = None
+        self.last = 0.0
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self)
+
+    def __call__(self, number: int, frame: object) -> None:
+        if self.server is None:
+            sys.exit(0)
+        if time.monotonic() - self.last > ONE_SIGNAL_S:
+            self.last = time.monotonic()
+            self.server.terminate()
+
+
+def main(since: float) -> int:
+    """Make the clip where it is missing, serve, and wait for the end."""
+    signals = Signals()
     port = os.environ.get("PORT") or "8080"
     video = os.environ.get("VIDEO")
     path = Path(video).expanduser() if video else CLIP
@@ -54,15 +62,17 @@ def main(since: float) -> None:
 
         print("Making the demo clip", flush=True)
         make_clip(CLIP)
-    os.environ.setdefault("STREAMGATE__SERVER__DATA", str(DATA / "data"))
-    tell_when_ready(port, since)
-    os.execv(ROOT / ".venv/bin/streamgate", ["streamgate", "serve", str(path), "--port", port])
+    defaults = {"STREAMGATE__SERVER__DATA": str(DATA / "data"), "STREAMGATE__LOG__LEVEL": "warning"}
+    command = [ROOT / ".venv/bin/streamgate", "serve", path, "--port", port]
+    server = signals.server = subprocess.Popen(command, env={**defaults, **os.environ}, process_group=0)
+    if wait_until_ready(server, port):
+        time.sleep(POLL_S)  # after the server's own lines
+        print(f"Ready after {time.time() - since:.1f} s. Ctrl-C stops it.", flush=True)
+    return server.wait()
 
 
 if __name__ == "__main__":
     try:
-        main(float(sys.argv[1]) if len(sys.argv) > 1 else time.time())
+        sys.exit(main(float(sys.argv[1]) if len(sys.argv) > 1 else time.time()))
     except StreamGateError as error:
         sys.exit(f"error: {error.detail} [{error.code}]")
-    except KeyboardInterrupt:
-        sys.exit(0)

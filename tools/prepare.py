@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -71,11 +72,15 @@ def packages(extras: Iterable[str]) -> None:
     known = STAMPS / "extras"
     wanted = sorted({"native", *extras, *(known.read_text().split() if known.exists() else ())})
     constraints = ROOT / "constraints.txt"
-    key = digest([ROOT / "pyproject.toml", ROOT / "setup.py", constraints], *wanted)
+    told = tomllib.loads((ROOT / "pyproject.toml").read_text())  # what tools are told in it does not matter here
+    matters = repr((told["build-system"], told["project"], told["tool"]["setuptools"]))
+    key = digest([constraints], matters, *wanted)
     if not step("packages", key, f"Installing the Python packages ({', '.join(wanted)})"):
         return
     pip = (BIN / "python", "-m", "pip", "install", "--quiet", "--quiet", "--constraint", constraints)
-    tools = [line for line in constraints.read_text().splitlines() if line.lower().startswith(("cython==", "setuptools=="))]
+    tools = [
+        line for line in constraints.read_text().splitlines() if line.lower().startswith(("cython==", "setuptools=="))
+    ]
     run(*pip, *tools)
     run(*pip, "--no-build-isolation", "--editable", f"{ROOT}[{','.join(wanted)}]")
     STAMPS.mkdir(exist_ok=True)
@@ -136,4 +141,7 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    try:
+        main(sys.argv[1:])
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,4 +1,4 @@
-"""Runs Python on kernels built another way: ``python tools/variant.py asan|trace ARGUMENTS…``.
+"""Runs Python on kernels built another way: ``python tools/variant.py asan|trace|fuzz ARGUMENTS…``.
 
 The variant lies in ``build/NAME`` with a copy of the Python sources, found through PYTHONPATH. Never in place: an import of a
 sanitized kernel without its runtime ends the interpreter, and an ordinary rebuild would not notice.
@@ -13,7 +13,12 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-SWITCHES = {"asan": "STREAMGATE_SANITIZE", "trace": "STREAMGATE_TRACE"}
+SWITCHES = {
+    "asan": {"STREAMGATE_SANITIZE": "1"},
+    "trace": {"STREAMGATE_TRACE": "1"},
+    # The coverage that libFuzzer reads is made by clang alone.
+    "fuzz": {"CC": "clang", "LDSHARED": "clang -shared", "CFLAGS": "-fsanitize=address,fuzzer-no-link"},
+}
 
 
 def build(name: str) -> Path:
@@ -31,7 +36,7 @@ def build(name: str) -> Path:
         shutil.copy2(ROOT / file, library / file)
     command = [sys.executable, "setup.py", "--quiet", "build_ext", "--build-lib", str(library)]
     command += ["--build-temp", str(home / "temp"), "--parallel", str(os.cpu_count() or 1)]
-    environment = {**os.environ, SWITCHES[name]: "1"}
+    environment = {**os.environ, **SWITCHES[name]}
     subprocess.run(command, cwd=source, env=environment, check=True)
     return home
 
@@ -52,6 +57,11 @@ def main(name: str, arguments: list[str]) -> int:
             "ASAN_OPTIONS": "detect_leaks=0",
             "LD_PRELOAD": f"{runtime('libasan.so')} {runtime('libubsan.so')}",
         }
+    elif name == "fuzz":
+        import atheris
+
+        preload = Path(atheris.path(), "asan_with_fuzzer.so")
+        environment |= {"PYTHONMALLOC": "malloc", "ASAN_OPTIONS": "detect_leaks=0", "LD_PRELOAD": str(preload)}
     # From the copy: at the root of the project the editable install's own kernels would come first.
     arguments = [str(ROOT / part) if part.startswith("tools/") else part for part in arguments]
     return subprocess.run([sys.executable, *arguments], cwd=home / "lib", env=environment).returncode

@@ -63,6 +63,19 @@ class Lifecycle:
             await self._started.pop().stop()
 
 
+def open_standard_streams() -> None:
+    """Open those of the descriptors 0, 1 and 2 that are closed, on nothing: or a socket could get such a number.
+
+    uvloop ends the process where it is to close one, and what prints would write into a client's connection.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            # The lowest free number, which is this one.
+            os.open(os.devnull, os.O_RDWR)
+
+
 @contextlib.contextmanager
 def stop_signals(leave: Callable[[int], None] = os._exit) -> Iterator[asyncio.Event]:
     """An event that SIGTERM or SIGINT sets; a second signal leaves at once with status 128 + its number."""

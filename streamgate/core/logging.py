@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import queue
 import sys
 import threading
@@ -59,7 +60,8 @@ def configure(settings: LogSettings, stream: TextIO | None = None) -> Callable[[
 
     Returns what to call at the end, so that nothing is left unwritten.
     """
-    out = stream or sys.stderr
+    # Without a standard error there is nobody to tell.
+    out = stream or sys.stderr or open(os.devnull, "w")
     as_json = settings.format == "json" or (settings.format == "auto" and not out.isatty())
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,

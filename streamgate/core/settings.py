@@ -13,6 +13,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from streamgate.errors import StreamGateError
+
 
 def setting(default: Any, reason: str, *, unit: str = "", ge: float | None = None, le: float | None = None) -> Any:
     """One row of the table: its default, why it is there, its unit, and the least and greatest value allowed."""
@@ -43,6 +45,9 @@ class ServerSettings(Section):
     )
     max_header_field: int = setting(
         8190, "Longest header field; longer ones are answered 431.", unit="bytes", ge=256, le=65536
+    )
+    max_head: int = setting(
+        65536, "Longest head of a request, all in all; longer ones are answered 431.", unit="bytes", ge=1024, le=2**20
     )
     max_header_fields: int = setting(
         100, "Header fields of a request; more are answered 431.", unit="fields", ge=10, le=1000
@@ -82,10 +87,13 @@ class ServerSettings(Section):
 
     @property
     def data_folder(self) -> Path:
-        """The folder that ``data`` means."""
+        """The folder that ``data`` means; raises ``config_invalid`` where there is none to take."""
         if self.data:
             return Path(self.data)
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "streamgate"
+        try:
+            return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "streamgate"
+        except RuntimeError:
+            raise StreamGateError("config_invalid", "server.data: this user has no home folder, so name one") from None
 
 
 class EdgeSettings(Section):
@@ -134,7 +142,11 @@ class EdgeSettings(Section):
         le=2**30,
     )
     block: int = setting(
-        1024 * 1024, "Size of the blocks in which larger segments are read and sent.", unit="bytes", ge=65536, le=2**26
+        256 * 1024,
+        "Size of the blocks in which larger segments are read and sent, and all of them where memory is short.",
+        unit="bytes",
+        ge=65536,
+        le=2**26,
     )
     max_ts_segment: int = setting(
         64 * 1024 * 1024,
@@ -145,7 +157,7 @@ class EdgeSettings(Section):
     )
     buffered_bytes: int = setting(
         512 * 1024 * 1024,
-        "Memory for segments on their way to clients; beyond it requests are answered 503.",
+        "Memory for segments on their way to clients. Beyond half of it all are sent in blocks, beyond it the answer is 503.",
         unit="bytes",
         ge=2**20,
         le=2**40,
@@ -173,7 +185,7 @@ class EdgeSettings(Section):
 
 
 class MediaSettings(Section):
-    """How presentations are cut. Changing these changes the renditions' names."""
+    """How presentations are cut (changing that changes the renditions' names), and how large an index may be."""
 
     target: float = setting(
         4.0,
@@ -187,6 +199,27 @@ class MediaSettings(Section):
     )
     trick_interval: float = setting(
         1.0, "Keyframes for trick play are at least this far apart.", unit="seconds", ge=0.1, le=60
+    )
+    max_index_bytes: int = setting(
+        256 * 1024 * 1024,
+        "Bytes of a source's boxes that are read and kept for its index; bounds what a hostile file can take.",
+        unit="bytes",
+        ge=65536,
+        le=2**32,
+    )
+    max_samples: int = setting(
+        50_000_000,
+        "Samples of a source, all tracks together: more than a week of video with sound.",
+        unit="samples",
+        ge=1000,
+        le=2_000_000_000,
+    )
+    max_boxes: int = setting(
+        10_000_000,
+        "Boxes of a source: recordings with a fragment for each frame have several million in some hours.",
+        unit="boxes",
+        ge=1000,
+        le=1_000_000_000,
     )
 
 

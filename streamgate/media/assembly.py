@@ -29,8 +29,8 @@ PLAYLIST_FORMAT_VERSION = 1
 class Clock:
     """What all renditions of a presentation are timed by.
 
-    ``unit``: units in a second, a multiple of every timescale. ``origin``: where the presentation starts, in units of
-    folded time. ``shift``: seconds added to folded times. The other two are lengths in units.
+    ``unit``: units in a second, a multiple of every timescale. ``origin``: where the presentation is shown from, in units
+    of folded time. ``shift``: seconds added to folded times. The other two are lengths in units.
     """
 
     unit: int
@@ -38,6 +38,11 @@ class Clock:
     shift: Fraction
     target: Fraction
     trick_interval: Fraction
+
+    @property
+    def begin(self) -> Fraction:
+        """The origin on the shifted clock, in seconds."""
+        return self.shift + Fraction(self.origin, self.unit)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,13 +80,19 @@ def subject(given: TrackInput) -> str:
 def offered(inputs: Sequence[TrackInput], findings: list[Finding]) -> list[Member]:
     """The inputs that can be offered; each other one, and each with a caveat, becomes a finding.
 
-    Raises as :func:`timeline.lay_out`.
+    Raises ``source_malformed`` for absurd times.
     """
-    return [
-        Member(given, timeline.lay_out(given.track, given.movie_timescale))
-        for given in inputs
-        if given.codec.kind in ("video", "audio") and _playable(given, findings)
-    ]
+    members = []
+    for given in inputs:
+        if given.codec.kind not in ("video", "audio") or not _playable(given, findings):
+            continue
+        try:
+            members.append(Member(given, timeline.lay_out(given.track, given.movie_timescale)))
+        except StreamGateError as e:
+            if e.code != "edit_unsupported":
+                raise
+            findings.append(Finding(e.code, subject(given), e.detail))
+    return members
 
 
 def _playable(given: TrackInput, findings: list[Finding]) -> bool:
@@ -92,7 +103,7 @@ def _playable(given: TrackInput, findings: list[Finding]) -> bool:
         )
     elif not track.samples or not track.timescale:
         findings.append(Finding("track_empty", subject(given), "it has no samples"))
-    elif len(track.entries_used) != 1:
+    elif len({track.entries[n] for n in track.entries_used}) != 1:
         why = "it changes its codec configuration in the middle"
         findings.append(Finding("sample_entry_change", subject(given), why))
     else:
@@ -222,13 +233,13 @@ def _trick_play(member: Member, clock: Clock) -> tuple[NDArray[np.uint32], NDArr
 
 
 def text_rendition(
-    given: TextInput, grid: Ints, clock: Clock, target_duration: int, taken: Container[str]
+    given: TextInput, grid: Ints, clock: Clock, zero: Fraction, target_duration: int, taken: Container[str]
 ) -> TextRendition:
-    """The text cut at ``grid``, under a name that is not ``taken``."""
-    zero = clock.shift + Fraction(clock.origin, clock.unit)
+    """The text cut at ``grid``, under a name that is not ``taken``; ``zero`` is the presentation's."""
+    shift = clock.begin if given.from_start else clock.shift
     promised = (
         TEXT_FORMAT_VERSION, PLAYLIST_FORMAT_VERSION, given.identity, given.cues, given.language,
-        grid.tolist(), clock.unit, clock.shift, zero, target_duration,
+        grid.tolist(), clock.unit, shift, zero, target_duration,
     )  # fmt: skip
     return TextRendition(
         name=name(f"t{given.language}", taken, *promised),
@@ -239,6 +250,6 @@ def text_rendition(
         forced=given.forced,
         timescale=clock.unit,
         times=grid,
-        shift=clock.shift,
+        shift=shift,
         zero=zero,
     )

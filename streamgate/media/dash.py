@@ -37,7 +37,8 @@ _ESCAPES |= dict.fromkeys((*range(0xD800, 0xE000), 0xFFFE, 0xFFFF), "\ufffd")  #
 def mpd(p: Presentation, *, trick_play: bool = True) -> str:
     """The MPD of the whole presentation: ``main.mpd``; with sets of keyframes alone for ``trick_play``."""
     sets = _video_sets(p) + _audio_sets(p) + _text_sets(p)
-    sets += _trick_sets(p)
+    if trick_play:
+        sets += _trick_sets(p)
     profiles = f"{ISOFF_LIVE},{CMAF}" if p.independent else ISOFF_LIVE
     return "\n".join(
         (

@@ -6,6 +6,7 @@ All URIs are relative, so that a token in the path reaches every child request.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from fractions import Fraction
 from itertools import pairwise
 
 import numpy as np
@@ -17,6 +18,8 @@ from streamgate.media.renditions import Rendition, TextRendition, microseconds
 from streamgate.media.variants import AudioGroup, Choice, audio_groups, choices, start_first, video_families
 
 SUBTITLES = "subtitles"
+NOTICEABLE = Fraction(1, 10)  # s; shorter pieces in front of an edit are rounding, and not worth a seek
+PLAYED_EVERYWHERE = frozenset(("aac", "opus", "flac"))
 # Line ends, quotes and other control characters have no place in a quoted-string (RFC 8216 section 4.2).
 _UNQUOTABLE = dict.fromkeys((*range(0x20), 0x7F, 0x85, 0x2028, 0x2029), " ") | {0x22: "'"}
 
@@ -42,7 +45,8 @@ def media_playlist(p: Presentation, rendition: Rendition | TextRendition) -> str
     times = microseconds(rendition.times, rendition.timescale)
     if isinstance(rendition, TextRendition):
         return _vod(times, "{}.vtt", p.target_duration)
-    return _vod(times, "{}.m4s", p.target_duration, [*_independent(p), '#EXT-X-MAP:URI="init.mp4"'])
+    head = [*_independent(p), *_start(p, rendition), '#EXT-X-MAP:URI="init.mp4"']
+    return _vod(times, "{}.m4s", p.target_duration, head)
 
 
 def iframe_playlist(p: Presentation, rendition: Rendition) -> str:
@@ -60,11 +64,20 @@ def iframe_playlist(p: Presentation, rendition: Rendition) -> str:
 
 def ts_playlist(p: Presentation, video: Rendition | None, audio: Rendition | None) -> str:
     """The media playlist of a muxed pair: ``{video}+{audio}/index.m3u8``."""
-    return _vod(p.ts_times(video, audio), "{}.ts", p.target_duration, _independent(p))
+    head = [*_independent(p), *(_start(p, video) if video else ())]
+    return _vod(p.ts_times(video, audio), "{}.ts", p.target_duration, head)
 
 
 def _independent(p: Presentation) -> list[str]:
     return ["#EXT-X-INDEPENDENT-SEGMENTS"] if p.independent else []
+
+
+def _start(p: Presentation, rendition: Rendition) -> list[str]:
+    """Where to begin if an edit list hides the first pictures, as trimming does (RFC 8216 section 4.3.5.2)."""
+    hidden = p.begin - Fraction(int(rendition.times[0]), rendition.timescale)
+    if rendition.kind != "video" or hidden < NOTICEABLE:
+        return []
+    return [f"#EXT-X-START:TIME-OFFSET={float(hidden):.6f},PRECISE=YES"]
 
 
 def _vod(times: Sequence[int], uri: str, target: int, head: Sequence[str] = ()) -> str:
@@ -96,13 +109,17 @@ def multivariant(p: Presentation, *, ts: bool = False, trick_play: bool = True) 
 
 
 def _variants(p: Presentation, trick_play: bool) -> list[str]:
-    groups: list[AudioGroup | None] = [*audio_groups(p)]
-    lines = [_audio_media(group, n) for group in groups if group for n in range(len(group.choices))]
+    groups = audio_groups(p)
+    lines = [_audio_media(group, n) for group in groups for n in range(len(group.choices))]
     families = video_families(p)
-    for group in groups or [None]:
+    # Where no sound is one that every browser plays, the picture alone comes last: better than nothing. It asks for as
+    # much bandwidth as with sound, so that it is no cheaper choice for those who can have both.
+    silent = all(r.codec.family not in PLAYED_EVERYWHERE for group in groups for r in group.renditions)
+    most = (max((g.bandwidth for g in groups), default=0), max((g.average_bandwidth for g in groups), default=0))
+    for group in (*groups, None) if silent else groups:
         shared = [("AUDIO", quoted(group.id))] if group else []
         sound = group.codecs if group else []
-        peak, mean = (group.bandwidth, group.average_bandwidth) if group else (0, 0)
+        peak, mean = (group.bandwidth, group.average_bandwidth) if group else most
         for rungs in families:
             for r in start_first(rungs):
                 rates = (r.bandwidth + peak, r.average_bandwidth + mean)

@@ -39,7 +39,11 @@ class TrackInput:
 
 @dataclass(frozen=True, slots=True)
 class TextInput:
-    """Subtitles; ``identity`` covers their bytes."""
+    """Subtitles; ``identity`` covers their bytes.
+
+    ``from_start``: the times of a file beside the media count from where the presentation starts (which is hours after
+    time 0 in what was recorded live); those of a track inside it are times of the movie.
+    """
 
     identity: bytes
     cues: tuple[Cue, ...]
@@ -47,3 +51,4 @@ class TextInput:
     label: str
     default: bool
     forced: bool
+    from_start: bool = False

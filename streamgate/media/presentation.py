@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 
 from streamgate.errors import Finding, StreamGateError
-from streamgate.media import assembly
+from streamgate.media import assembly, timeline
 from streamgate.media.inputs import Limits, TextInput, TrackInput
 from streamgate.media.renditions import Rendition, TextRendition, microseconds
 from streamgate.native.mpegts import Muxer
@@ -26,7 +26,8 @@ class Presentation:
     """All renditions, and what they share.
 
     ``shift``: seconds by which every folded time was moved. ``zero``: where the presentation starts on the shifted
-    clock, in seconds: DASH's presentationTimeOffset. ``duration``: seconds from there to the end of the last rendition.
+    clock, in seconds: DASH's presentationTimeOffset. ``begin``: where an edit list wants it to be shown from, which is
+    behind that where the picture there needs an earlier keyframe. ``duration``: seconds from there to the end of the last rendition.
     ``target_duration``: whole seconds; no segment of video or audio rounds to more.
     """
 
@@ -36,6 +37,7 @@ class Presentation:
     findings: list[Finding]
     shift: Fraction
     zero: Fraction
+    begin: Fraction
     duration: Fraction
     target_duration: int
     independent: bool
@@ -109,25 +111,32 @@ class Presentation:
 DEFAULT_LIMITS = Limits()
 
 
+def _nothing(findings: Sequence[Finding]) -> StreamGateError:
+    """Why nothing can be offered."""
+    codes = {finding.code for finding in findings}
+    told = "; ".join(f"{finding.subject}: {finding.detail}" for finding in findings)
+    return StreamGateError(codes.pop() if len(codes) == 1 else "source_empty", told)
+
+
 def build(
     inputs: Sequence[TrackInput], texts: Sequence[TextInput] = (), limits: Limits = DEFAULT_LIMITS
 ) -> Presentation:
     """Cut the inputs on one timeline. Rungs are taken in the order given, so the most important one comes first.
 
-    Raises ``source_empty`` where nothing can be offered, ``edit_unsupported``, ``source_malformed``.
+    Raises ``source_malformed``; where nothing can be offered the code that all findings share, else ``source_empty``.
     What merely keeps one track from being offered becomes a finding.
     """
     findings: list[Finding] = []
     members = assembly.offered(inputs, findings)
     if not members:
-        raise StreamGateError("source_empty", "; ".join(f"{f.subject}: {f.detail}" for f in findings))
+        raise _nothing(findings)
     clock = assembly.clock_of(members, limits)
 
     videos = [m for m in members if m.given.codec.kind == "video"]
     cuts, boundaries, end, independent = assembly.cut_video(videos, clock, limits.max_segment, findings)
     cuts += [assembly.cut_audio(m, boundaries, end, clock) for m in members if m.given.codec.kind == "audio"]
     if not cuts:
-        raise StreamGateError("source_empty", "; ".join(f"{f.subject}: {f.detail}" for f in findings))
+        raise _nothing(findings)
 
     # EXTINF, rounded to whole seconds, may not exceed the target duration (RFC 8216 section 4.3.3.1).
     longest = max(int(np.diff(microseconds(c.times, c.member.folded.timescale)).max()) for c in cuts)
@@ -136,12 +145,13 @@ def build(
     for cut in cuts:
         rendition = assembly.rendition(cut, clock, target_duration, independent, tracks)
         tracks[rendition.name] = rendition
+    pictures = [(c.member.folded, c.member.given.track) for c in cuts if c.member.given.codec.kind == "video"]
+    zero = timeline.zero_of(Fraction(clock.origin, clock.unit), pictures) + clock.shift
     subtitles: dict[str, TextRendition] = {}
     grid = assembly.text_grid(cuts, clock)
     for given in texts:
-        text = assembly.text_rendition(given, grid, clock, target_duration, subtitles)
+        text = assembly.text_rendition(given, grid, clock, zero, target_duration, subtitles)
         subtitles[text.name] = text
-    origin = Fraction(clock.origin, clock.unit)
     finish = max(Fraction(c.member.folded.end, c.member.folded.timescale) for c in cuts)
     return Presentation(
         video=[r for r in tracks.values() if r.kind == "video"],
@@ -149,8 +159,10 @@ def build(
         text=list(subtitles.values()),
         findings=findings,
         shift=clock.shift,
-        zero=origin + clock.shift,
-        duration=max(finish - origin, Fraction(1, clock.unit)),  # what is offered may all lie in front of an edit
+        zero=zero,
+        begin=clock.begin,
+        # What is offered may all lie in front of an edit.
+        duration=max(finish + clock.shift - zero, Fraction(1, clock.unit)),
         target_duration=target_duration,
         independent=independent,
     )

@@ -205,7 +205,7 @@ class TextRendition:
     """Subtitles as WebVTT, cut where the presentation is.
 
     ``times``: start of each segment and end of the last, on the presentation's shifted clock, in 1/``timescale`` s.
-    ``shift``, ``zero``: those of the presentation, in seconds.
+    ``shift``: seconds from time 0 of that clock to time 0 of the cues; ``zero``: to the start of the presentation.
     """
 
     name: str
@@ -229,7 +229,7 @@ class TextRendition:
         if not 0 <= n < self.segments:
             raise StreamGateError("segment_not_found", f"{self.name} has {self.segments} segments")
         start, end = (Fraction(int(t), self.timescale) - self.shift for t in self.times[n : n + 2])
-        # Cue times count from the folded time 0, which is the presentation's `shift` (RFC 8216 section 3.5).
+        # Where time 0 of the cues is on the media's clock (RFC 8216 section 3.5).
         local_zero = round(self.shift * MPEGTS_CLOCK) % MPEGTS_WRAP
         start_ms = int(start * 1000 // 1) if n else min(0, int(start * 1000 // 1))
         return subtitles.write_segment(self.cues, start_ms=start_ms, end_ms=-int(-end * 1000 // 1), mpegts=local_zero)

@@ -38,19 +38,22 @@ LONG = 50_000
 def fold(edits: Sequence[tuple[int, int, int]], timescale: int, movie_timescale: int) -> int:
     """Ticks to add to a track's media times so that its edit list holds (ISO/IEC 14496-12 section 8.6.6).
 
-    Accepted: empty edits (a delay), then one normal edit at normal speed, or several that continue each other.
+    Accepted: empty edits (a delay), then one normal edit at normal speed, or several that continue each other; empty
+    edits at the end are overlooked.
     An edit that ends before the media does is read as if it did not. The delay is rounded half away from zero, as
     libav does.
 
     Raises ``edit_unsupported`` for anything else.
     """
     delay = 0
+    ended = False
     start = following = None
     for duration, media_time, rate in edits:
         if media_time == EMPTY:
-            if start is not None:
-                raise StreamGateError("edit_unsupported", "the edit list has a gap in the middle")
-            delay += duration
+            ended = start is not None  # an empty edit at the end shows nothing and moves nothing
+            delay += 0 if ended else duration
+        elif ended:
+            raise StreamGateError("edit_unsupported", "the edit list has a gap in the middle")
         elif rate != NORMAL_RATE:
             raise StreamGateError("edit_unsupported", "the edit list changes the speed")
         elif media_time < 0:
@@ -145,6 +148,19 @@ def origin_of(tracks: Iterable[Folded]) -> Fraction:
     tracks = list(tracks)
     first = min(Fraction(t.begin, t.timescale) for t in tracks)
     return first if all(t.end <= 0 for t in tracks) else max(first, Fraction(0))
+
+
+def zero_of(origin: Fraction, videos: Iterable[tuple[Folded, Track]]) -> Fraction:
+    """Where the presentation's timeline starts: at ``origin``, or at the keyframe that its first picture needs.
+
+    Media Source Extensions drop what lies before the start, and with a keyframe all pictures up to the next one.
+    """
+    zero = origin
+    for folded, track in videos:
+        keys = folded.pts[track.keyframes]
+        before = keys[keys <= origin * folded.timescale // 1]
+        zero = min(zero, Fraction(int(before.max()), folded.timescale)) if len(before) else zero
+    return zero
 
 
 def units(ticks: Ints, factor: int) -> Ints:

@@ -8,7 +8,7 @@ def parameter_sets(avcc: Buffer) -> bytes:
     SPS, SPS extensions, then PPS, each behind its length in 4 bytes. Entries that are no such NAL units are left out.
 
     Raises ``source_malformed`` where the record is broken, ``ts_unavailable`` where samples have NAL unit lengths of
-    other than 4 bytes, or where the sets of one kind take more than 64 KiB.
+    other than 4 bytes, for more than 64 sets, and where those of one kind take more than 64 KiB.
     """
 
 def adts_config(asc: Buffer) -> tuple[int, int, int, int]:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from streamgate.errors import Finding, StreamGateError
 from streamgate.media import codecs, presentation, subtitles, timeline
+from streamgate.media.empty_samples import without_empty
 from streamgate.media.presentation import Limits, Presentation, TextInput, TrackInput
 from streamgate.native.index import Index
 from streamgate.native.isobmff import read_index
 from streamgate.native.samples import Track
-from streamgate.storage import description
+from streamgate.storage import description, duplicates
 from streamgate.storage.description import Description, SourceEntry, SubtitleEntry
 from streamgate.storage.discovery import DESCRIPTION, AssetRef, discover, sidecars
 from streamgate.storage.objects.file import FileSource, signature
@@ -61,10 +64,17 @@ class Asset:
         return False
 
 
-def open_asset(ref: AssetRef, limits: Limits = Limits(), *, data: Path | None = None) -> Asset:
+def open_asset(
+    ref: AssetRef,
+    limits: Limits = presentation.DEFAULT_LIMITS,
+    *,
+    data: Path | None = None,
+    index_limits: Mapping[str, int] = MappingProxyType({}),
+) -> Asset:
     """Open all sources of ``ref`` and build its presentation; blocking, a few milliseconds a source.
 
     ``data`` is the folder in which converted containers are kept; without it other containers are refused.
+    ``index_limits`` are those of :func:`streamgate.native.isobmff.read_index`, by name.
     Raises :class:`StreamGateError` with a ``source_*``, ``codec_*`` or ``asset_*`` code, and :class:`Preparing`.
     """
     watched: list[tuple[Path, tuple[int, int, int]]] = []
@@ -79,7 +89,7 @@ def open_asset(ref: AssetRef, limits: Limits = Limits(), *, data: Path | None = 
     for entry in described.sources:
         original = FileSource(folder / entry.file)
         watched.append((original.path, original.signature))
-        opened = _open_source(original, data, jobs)
+        opened = _open_source(original, data, jobs, index_limits)
         if opened is None:
             continue
         source, index = opened
@@ -99,7 +109,8 @@ def open_asset(ref: AssetRef, limits: Limits = Limits(), *, data: Path | None = 
         codes = {finding.code for finding in findings}
         told = "; ".join(f"{finding.subject}: {finding.detail}" for finding in findings)
         raise StreamGateError(codes.pop() if len(codes) == 1 else "source_empty", told)
-    built = presentation.build(inputs, texts, limits)
+    inputs = duplicates.distinct_tracks(inputs, sources)
+    built = presentation.build(inputs, duplicates.distinct_texts(texts), limits)
     return Asset(
         ref.id,
         described.title or ref.title,
@@ -121,10 +132,12 @@ def _describe(ref: AssetRef, watched: list[tuple[Path, tuple[int, int, int]]]) -
     return Description(ref.title, (SourceEntry(ref.path.name),), found)
 
 
-def _open_source(original: FileSource, data: Path | None, jobs: list[RemuxJob]) -> tuple[FileSource, Index] | None:
+def _open_source(
+    original: FileSource, data: Path | None, jobs: list[RemuxJob], limits: Mapping[str, int]
+) -> tuple[FileSource, Index] | None:
     """The source itself, or what its container was converted to; None where a job was added for that."""
     try:
-        return original, read_index(original.read, original.size)
+        return original, read_index(original.read, original.size, **limits)
     except StreamGateError as e:
         if e.code != "source_unsupported" or data is None or original.size == 0:
             raise StreamGateError(e.code, f"{original.path.name}: {e.detail}") from e
@@ -133,7 +146,7 @@ def _open_source(original: FileSource, data: Path | None, jobs: list[RemuxJob]) 
         jobs.append(RemuxJob(original.path, target))
         return None
     source = FileSource(target)
-    return source, read_index(source.read, source.size)
+    return source, read_index(source.read, source.size, **limits)
 
 
 def _collect(
@@ -155,13 +168,17 @@ def _collect(
             continue
         subject = f"{entry.file} track {track.id}"
         try:
-            if not track.samples:
+            if track.handler in ("vide", "soun"):
+                track = without_empty(track)
+            if not track.samples or not track.payload:
                 raise StreamGateError("track_empty")
             codec = _codec(source, track)
             language = entry.language or track.language
             if codec.kind == "text":
-                cues = _tx3g_cues(source, index, track, codec)
-                texts.append(TextInput(identity, cues, language, entry.label or _label(track), bool(entry.default), False))
+                cues = _cues(source, index, track, codec)
+                texts.append(
+                    TextInput(identity, cues, language, entry.label or _label(track), bool(entry.default), False)
+                )
                 continue
             inputs.append(
                 TrackInput(
@@ -186,9 +203,10 @@ def _codec(source: FileSource, track: Track) -> codecs.Codec:
     wanted = codecs.wants_first_sample(entry)
     sample = b""
     if wanted:
-        offset, length = (int(x) for x in track.ranges(0, 1)[0])
-        sample = source.read(offset, min(length, wanted))
-    return codecs.describe(entry, handler=track.handler, first_sample=sample)
+        # No range: an empty sample.
+        sample = b"".join(source.read(offset, min(length, wanted)) for offset, length in track.ranges(0, 1).tolist())
+    delta = int(track.deltas(0, 1)[0])
+    return codecs.describe(entry, handler=track.handler, first_sample=sample, timescale=track.timescale, delta=delta)
 
 
 def _label(track: Track) -> str:
@@ -197,9 +215,12 @@ def _label(track: Track) -> str:
     return "" if any(generic in name.lower() for generic in _GENERIC_NAMES) else name
 
 
-def _tx3g_cues(source: FileSource, index: Index, track: Track, codec: codecs.Codec) -> tuple[subtitles.Cue, ...]:
-    """All cues of a mov_text track, in milliseconds of the movie."""
-    if codec.family != "tx3g":
+_TEXT = {"tx3g": subtitles.parse_tx3g, "wvtt": subtitles.parse_wvtt}
+
+
+def _cues(source: FileSource, index: Index, track: Track, codec: codecs.Codec) -> tuple[subtitles.Cue, ...]:
+    """All cues of a text track, in milliseconds of the movie."""
+    if codec.family not in _TEXT:
         raise StreamGateError("codec_unsupported", f"{codec.string} subtitles")
     start = timeline.fold(track.edits, track.timescale, index.timescale)
     times = (track.dts() + start) * 1000 // track.timescale
@@ -208,7 +229,7 @@ def _tx3g_cues(source: FileSource, index: Index, track: Track, codec: codecs.Cod
     for n in range(track.samples):
         pieces = [source.read(int(offset), int(length)) for offset, length in track.ranges(n, n + 1)]
         samples.append((int(times[n]), int(ends[n]), b"".join(pieces)))
-    return tuple(subtitles.parse_tx3g(samples))
+    return tuple(_TEXT[codec.family](samples))
 
 
 def _sidecar_text(source: FileSource, entry: SubtitleEntry) -> TextInput:
@@ -216,4 +237,12 @@ def _sidecar_text(source: FileSource, entry: SubtitleEntry) -> TextInput:
         raise StreamGateError("subtitle_malformed", f"longer than {subtitles.MAX_BYTES} bytes")
     data = source.read(0, source.size)
     parse = subtitles.parse_srt if entry.file.lower().endswith(".srt") else subtitles.parse_vtt
-    return TextInput(source.identity(), tuple(parse(data)), entry.language, entry.label or "", entry.default, entry.forced)
+    return TextInput(
+        source.identity(),
+        tuple(parse(data)),
+        entry.language,
+        entry.label or "",
+        entry.default,
+        entry.forced,
+        from_start=True,
+    )

@@ -15,6 +15,8 @@
     file = "french.srt"
     language = "fr"
     forced = false
+
+Sound that several sources carry alike, as the rungs of a ladder do, is offered once.
 """
 
 from __future__ import annotations

@@ -4,61 +4,86 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from streamgate.errors import StreamGateError
 from streamgate.media import dash, hls
-from streamgate.media.presentation import Presentation, Rendition
+from streamgate.media.presentation import Presentation
+from streamgate.media.renditions import Rendition, TextRendition
 from streamgate.native.gather import Plan
 from streamgate.storage.assets import Asset
 
 
 def write(
-    asset: Asset, folder: Path, *, ts: bool = False, progress: Callable[[int, int], None] | None = None
+    asset: Asset,
+    folder: Path,
+    *,
+    ts: bool = False,
+    trick_play: bool = False,
+    progress: Callable[[int, int], None] | None = None,
 ) -> int:
     """Write HLS and DASH of ``asset`` into ``folder``, new or empty; returns the number of bytes written.
 
+    ``ts`` adds MPEG-TS segments, ``trick_play`` keyframes that play alone (a file each) and playlists of them.
     Playlists come last, so that whoever finds one finds all it names.
     ``progress`` is called with (segments done, segments in all).
-    Raises :class:`StreamGateError` ``output_exists``, ``output_failed`` or ``source_*``.
+
+    Raises :class:`StreamGateError` ``output_exists`` before anything is written, ``output_failed`` or ``source_*``;
+    the detail then says how far it came, and what is there stays.
     """
     made = asset.presentation
+    done = 0
+
+    def count(segments: int, total: int) -> None:
+        nonlocal done
+        done = segments
+        if progress is not None:
+            progress(segments, total)
+
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()):
             raise StreamGateError("output_exists", f"{folder} is not empty")
         for name in made.renditions:
             (folder / name).mkdir()
-        written = _segments(asset, folder, progress)
+        written = _segments(asset, folder, trick_play, count)
         if ts:
             written += _ts(asset, folder)
-        return written + _playlists(made, folder, ts)
+        return written + _playlists(made, folder, ts, trick_play)
     except OSError as e:
-        raise StreamGateError("output_failed", f"{folder}: {os.strerror(e.errno or errno.EIO)}") from e
+        raise _unfinished("output_failed", f"{folder}: {os.strerror(e.errno or errno.EIO)}", done) from e
+    except StreamGateError as e:
+        if e.code == "output_exists":
+            raise
+        raise _unfinished(e.code, f"{folder}: {e.detail}", done) from e
 
 
-def _segments(asset: Asset, folder: Path, progress: Callable[[int, int], None] | None) -> int:
+def _unfinished(code: str, detail: str, segments: int) -> StreamGateError:
+    left = f"{segments} segments of each rendition" if segments else "no whole segment"
+    return StreamGateError(code, f"{detail}; left there unfinished, with {left}")
+
+
+def _segments(asset: Asset, folder: Path, trick_play: bool, progress: Callable[[int, int], None]) -> int:
     renditions: list[Rendition] = [*asset.presentation.video, *asset.presentation.audio]
     written = 0
     for rendition in renditions:
         written += _put(folder / rendition.name / "init.mp4", rendition.init())
-    last = max(r.segments for r in renditions)
+    last = max((r.segments for r in renditions), default=0)
+    outputs = [(f"{folder}/{r.name}/", r, asset.sources[r.source].fd) for r in renditions]
     # Segment by segment over all renditions, so that the source is read from front to end.
     for n in range(last):
-        for rendition in renditions:
+        for path, rendition, source in outputs:
             if n >= rendition.segments:
                 continue
-            fd = asset.sources[rendition.source].fd
-            path = f"{folder}/{rendition.name}/"
-            written += _cut(f"{path}{n}.m4s", rendition.segment(n), fd)
-            first, end = np.searchsorted(rendition.keyframe_samples, rendition.starts[n : n + 2])
-            for k in range(first, end):
-                written += _cut(f"{path}k{k}.m4s", rendition.keyframe(k), fd)
-        if progress is not None:
-            progress(n + 1, last)
+            written += _cut(f"{path}{n}.m4s", rendition.segment(n), source)
+            if trick_play:
+                first, end = np.searchsorted(rendition.keyframe_samples, rendition.starts[n : n + 2])
+                for k in range(first, end):
+                    written += _cut(f"{path}k{k}.m4s", rendition.keyframe(k), source)
+        progress(n + 1, last)
     return written
 
 
@@ -94,17 +119,21 @@ def _payload(asset: Asset, rendition: Rendition | None, n: int) -> bytes:
     return rendition.ts_payload(n).from_fd(asset.sources[rendition.source].fd) if rendition is not None else b""
 
 
-def _playlists(made: Presentation, folder: Path, ts: bool) -> int:
+def _playlists(made: Presentation, folder: Path, ts: bool, trick_play: bool) -> int:
     written = 0
     for text in made.text:
         out = folder / text.name
         written += _put(out / "all.vtt", text.whole())
         written += sum(_put(out / f"{n}.vtt", text.segment(n)) for n in range(text.segments))
-    tops: Iterable[tuple[str, str]] = [("main.m3u8", hls.multivariant(made)), ("main.mpd", dash.mpd(made))]
-    for rendition in (*made.video, *made.audio, *made.text):
+    tops = [
+        ("main.m3u8", hls.multivariant(made, trick_play=trick_play)),
+        ("main.mpd", dash.mpd(made, trick_play=trick_play)),
+    ]
+    everything: list[Rendition | TextRendition] = [*made.video, *made.audio, *made.text]
+    for rendition in everything:
         written += _put(folder / rendition.name / "index.m3u8", hls.media_playlist(made, rendition))
-    for video in made.video:
+    for video in (r for r in made.video if trick_play and r.keyframes):
         written += _put(folder / video.name / "iframes.m3u8", hls.iframe_playlist(made, video))
     if ts:
-        tops = [*tops, ("main-ts.m3u8", hls.multivariant(made, ts=True))]
+        tops.append(("main-ts.m3u8", hls.multivariant(made, ts=True)))
     return written + sum(_put(folder / name, text) for name, text in tops)

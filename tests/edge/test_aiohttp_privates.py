@@ -10,7 +10,7 @@ from aiohttp import web
 
 from edge import connections
 
-PRIVATE = {"_force_close", "_manager", "_messages", "_request_count", "_request_in_progress", "_task_handler"}
+PRIVATE = {"_force_close", "_manager", "_messages", "_request_count", "_request_in_progress", "_task_handler", "_waiter"}
 
 
 def test_the_version_is_the_one_they_were_read_in() -> None:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,10 +18,10 @@ from edge.assets import Assets
 from edge.remuxes import Remuxes
 from edge.roles import FolderLibrary
 from edge.threads import Pool
-from streamgate.core.settings import EdgeSettings
+from streamgate.core.settings import EdgeSettings, MediaSettings
 from streamgate.core.telemetry import Telemetry
 from streamgate.errors import Finding, StreamGateError
-from streamgate.storage.assets import Asset, AssetRef, Limits
+from streamgate.storage.assets import Asset, AssetRef
 from tests.edge.harness import Folder, running, settings
 
 
@@ -325,7 +325,7 @@ def test_the_library_begins_conversions(tmp_path: Path, telemetry: Telemetry) ->
     remux = Remuxing(StreamGateError("remux_failed", "no streams"))
     remux.gate.set()
     remuxes = Remuxes(1, telemetry, remux)
-    library = FolderLibrary(tmp_path, Limits(), tmp_path / "data", remuxes)
+    library = FolderLibrary(tmp_path, MediaSettings(), tmp_path / "data", remuxes)
     ref = library.discover()[0]
     with pytest.raises(StreamGateError) as caught:
         library.open(ref)
@@ -335,3 +335,61 @@ def test_the_library_begins_conversions(tmp_path: Path, telemetry: Telemetry) ->
         library.open(ref)
     assert caught.value.code == "remux_failed"
     remuxes.close()
+
+
+def library_of(root: Path, telemetry: Telemetry, **media: Any) -> FolderLibrary:
+    return FolderLibrary(root, MediaSettings(**media), root, Remuxes(1, telemetry, lambda *_: None, lambda: None))
+
+
+async def test_viewers_are_not_told_where_the_folder_is(
+    tmp_path: Path, telemetry: Telemetry, logs: list[MutableMapping[str, Any]]
+) -> None:
+    async with running(library_of(tmp_path / "gone", telemetry)) as edge:
+        for path in ("/assets.json", "/v/film/main.m3u8"):
+            answer = await edge.ask(path)
+            assert (answer.status, answer.code) == (502, "source_unreadable")
+            assert str(tmp_path).encode() not in answer.body
+    assert any(str(tmp_path) in line.get("detail", "") for line in logs)
+
+
+def test_the_limits_of_indexes_are_settings(folder: Path, telemetry: Telemetry) -> None:
+    film = next(ref for ref in library_of(folder, telemetry).discover() if ref.id == "film")
+    for limit in ({}, {"max_samples": 1000}):
+        assert library_of(folder, telemetry, **limit).open(film).id == "film"
+    library = library_of(folder, telemetry)
+    for name in ("max_index_bytes", "max_samples", "max_boxes"):
+        library._index_limits = {**MediaSettings().model_dump(include={name}), name: 5}
+        with pytest.raises(StreamGateError) as caught:
+            library.open(film)
+        assert caught.value.code == "source_too_complex"
+
+
+async def test_an_asset_goes_and_comes_and_breaks_and_is_mended(folder: Path, tmp_path: Path) -> None:
+    ladder = tmp_path / "ladder"
+    shutil.copytree(folder / "ladder", ladder)
+    async with running(Folder(tmp_path), settings(revalidate=0, failure_ttl=0)) as edge:
+
+        async def state(path: str = "/v/ladder/main.m3u8") -> tuple[int, str]:
+            answer = await edge.ask(path)
+            return answer.status, answer.code if answer.status >= 400 else ""
+
+        assert await state() == (200, "")
+        described = (ladder / "asset.toml").read_text()
+        (ladder / "asset.toml").write_text("title = ")
+        assert await state() == (422, "asset_description")
+        (ladder / "asset.toml").write_text(described)
+        assert await state() == (200, "")
+        source = next(ladder.glob("v*.mp4"))
+        source.rename(ladder / "away")
+        assert await state() == (404, "source_not_found")
+        os.mkfifo(source)
+        assert await state() == (502, "source_unreadable")
+        source.unlink()
+        source.mkdir()
+        assert await state() == (502, "source_unreadable")
+        source.rmdir()
+        (ladder / "away").rename(source)
+        assert await state() == (200, "")
+        ladder.rename(tmp_path / "other")
+        assert await state() == (404, "asset_not_found")
+        assert await state("/v/other/main.m3u8") == (200, "")

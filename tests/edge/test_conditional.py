@@ -6,6 +6,7 @@ import pytest
 from multidict import CIMultiDict
 
 from edge.conditional import evaluate, range_applies
+from tests.edge.harness import Edge
 
 TAG = '"v540/3.m4s"'
 SOME_DATE = "Wed, 21 Oct 2015 07:28:00 GMT"
@@ -47,3 +48,17 @@ def test_other_methods_fail_where_get_is_not_modified() -> None:
 )
 def test_if_range(condition: str | None, applies: bool) -> None:
     assert range_applies(CIMultiDict({"If-Range": condition} if condition else {}), TAG) is applies
+
+
+async def test_conditions_in_several_lines(edge: Edge) -> None:
+    etag = (await edge.ask("/v/film/main.m3u8")).headers["ETag"]
+    for field, status in (("If-None-Match", 304), ("If-Match", 200)):
+        head = f'GET /v/film/main.m3u8 HTTP/1.1\r\nHost: a\r\n{field}: "x"\r\n{field}: {etag}\r\nConnection: close\r\n\r\n'
+        assert (await edge.raw(head.encode())).status == status
+
+
+async def test_dates_are_not_given_and_not_looked_at(edge: Edge) -> None:
+    whole = await edge.ask("/v/film/main.m3u8")
+    assert "Last-Modified" not in whole.headers
+    later = {"If-Modified-Since": "Fri, 31 Dec 2100 23:59:59 GMT", "If-Unmodified-Since": SOME_DATE}
+    assert (await edge.ask("/v/film/main.m3u8", later)).body == whole.body

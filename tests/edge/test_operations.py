@@ -142,3 +142,10 @@ async def test_the_built_pages(edge: Edge) -> None:
         answer = await edge.ask("/" if item["path"] == "index.html" else f"/{item['path']}")
         assert (answer.status, len(answer.body)) == (200, item["size"])
         assert answer.headers["Content-Type"] == item["type"]
+
+
+async def test_what_must_not_be_stored_is_not_kept(edge: Edge) -> None:
+    for _ in range(3):
+        answer = await edge.ask("/metrics", {"Accept-Encoding": "gzip"})
+        assert answer.headers["Content-Encoding"] == "gzip"
+    assert edge.node.cache.bytes == 0

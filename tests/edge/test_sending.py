@@ -9,12 +9,17 @@ import socket
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from edge import media
-from edge.entries import Cut
+from edge import compression, media
+from edge.entries import Cut, Entry
+from edge.flights import Flights
+from edge.routes import Target
+from edge.threads import Pool
+from streamgate.core.telemetry import Telemetry
 from streamgate.errors import StreamGateError
 from streamgate.media import presentation
 from streamgate.media.presentation import TrackInput
@@ -88,7 +93,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 async def test_a_large_segment_is_sent_in_blocks(folder: Path, tmp_path: Path, reads: Reads) -> None:
-    async with running(Large(folder, tmp_path)) as edge:
+    async with running(Large(folder, tmp_path), settings(block=MIB)) as edge:
         path = await segment_of(edge)
         answer = await edge.ask(path)
         assert answer.status == 200
@@ -131,7 +136,7 @@ async def test_slow_readers_hold_little_memory_and_are_cut(folder: Path, tmp_pat
 
 
 async def test_while_they_wait_they_hold_one_block_each(folder: Path, tmp_path: Path) -> None:
-    async with running(Large(folder, tmp_path)) as edge:
+    async with running(Large(folder, tmp_path), settings(block=MIB)) as edge:
         path = await segment_of(edge)
         stalled = []
         for _ in range(5):
@@ -149,7 +154,7 @@ async def test_while_they_wait_they_hold_one_block_each(folder: Path, tmp_path: 
 
 
 async def test_beyond_the_budget_is_a_503(folder: Path, tmp_path: Path) -> None:
-    async with running(Large(folder, tmp_path), settings(buffered_bytes=2 * MIB)) as edge:
+    async with running(Large(folder, tmp_path), settings(buffered_bytes=2 * MIB, block=MIB)) as edge:
         path = await segment_of(edge)
         async with edge.connect() as first, edge.connect() as second:
             for reader, writer in (first, second):
@@ -199,7 +204,7 @@ async def test_a_source_that_fails_in_the_middle_cuts_the_connection(
             raise StreamGateError("source_unreadable", "the disk is gone")
 
     reads.before = fail
-    async with running(Large(folder, tmp_path)) as edge:
+    async with running(Large(folder, tmp_path), settings(block=MIB)) as edge:
         answer = await edge.raw(f"GET {await segment_of(edge)} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
         assert answer.status == 200
         assert len(answer.body) == 3 * MIB < int(answer.headers["Content-Length"])
@@ -247,3 +252,66 @@ async def test_pipelined_requests_are_answered_in_order(edge: Edge) -> None:
         received = await reader.read()
     at = [received.index(mark) for mark in (b'"live"', b"not_found", b"<MPD")]
     assert at == sorted(at)
+
+
+async def test_where_memory_is_short_all_is_sent_in_blocks(folder: Path, tmp_path: Path, reads: Reads) -> None:
+    """Many slow readers of segments that would be cut whole: nobody is turned away while blocks are left."""
+    chosen = settings(max_buffered_segment=1 << 30, block=MIB, buffered_bytes=220 * MIB)
+    async with running(Large(folder, tmp_path), chosen) as edge:
+        path = await segment_of(edge)
+        async with edge.connect() as first, edge.connect() as second:
+            for reader, writer in (first, second):
+                writer.write(f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+                await reader.readuntil(b"\r\n\r\n")
+            whole, *others = reads.lengths
+            assert whole > FRAMES * MIB and set(others) == {MIB}
+            assert (await edge.ask(path, {"Range": f"bytes=0-{3 * MIB}"})).status == 206
+            assert edge.node.budget.held == whole + MIB
+
+
+async def test_one_flight_for_all_who_miss(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+    build, encode = media.build, compression.encode
+
+    def building(target: Target, *others: Any) -> Entry:
+        made.append(target.leaf)
+        return build(target, *others)
+
+    def encoding(data: bytes, coding: str) -> bytes:
+        made.append(coding)
+        return encode(data, coding)
+
+    async with running(Folder(folder), settings(compress_inline=0)) as edge:
+        await edge.ask("/v/ladder/main.m3u8")
+        monkeypatch.setattr(media, "build", building)
+        monkeypatch.setattr(compression, "encode", encoding)
+        answers = await asyncio.gather(*(edge.ask("/v/ladder/main.mpd", {"Accept-Encoding": "br"}) for _ in range(20)))
+    assert {a.status for a in answers} == {200} and len({a.body for a in answers}) == 1
+    assert sorted(made) == ["br", "main.mpd"]
+
+
+async def test_flights() -> None:
+    import threading
+
+    telemetry = await asyncio.to_thread(Telemetry)
+    pool = Pool("work", 2, 8, telemetry)
+    flights, gate, calls = Flights(pool), threading.Event(), []
+
+    def work(result: object) -> object:
+        calls.append(result)
+        assert gate.wait(5)
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    waiting = [asyncio.create_task(flights.join("a", work, 1)) for _ in range(5)]
+    failing = [asyncio.create_task(flights.join("b", work, StreamGateError("overloaded"))) for _ in range(2)]
+    await until(lambda: len(calls) == 2)
+    # Who goes away leaves the others their flight.
+    waiting[0].cancel()
+    gate.set()
+    assert await asyncio.gather(*waiting[1:]) == [1] * 4
+    assert [type(e) for e in await asyncio.gather(*failing, return_exceptions=True)] == [StreamGateError] * 2
+    assert len(calls) == 2
+    assert await flights.join("a", work, 2) == 2
+    pool.close()

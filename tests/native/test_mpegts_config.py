@@ -39,6 +39,7 @@ AVCC = record([SPS], [PPS])
         (AVCC + b"\0\0", [SPS, PPS]),
         (b"\x01\x42" + AVCC[2:] + b"\xfd\xf8\xf8\x01\x00\x03" + EXTENSION, [SPS, PPS]),  # Baseline has no such fields
         (record([], []), []),
+        (record([SPS], [PPS] * 63), [SPS] + [PPS] * 63),
         (record([SPS, SPS + b"2"], [PPS] * 3), [SPS, SPS + b"2", PPS, PPS, PPS]),
         (record([b"", b"\x09\x30", SPS, PPS], [SPS, b"\x65ab", PPS, b""]), [SPS, PPS]),
     ],
@@ -54,6 +55,7 @@ def test_parameter_sets(avcc: bytes, sets: list[bytes]) -> None:
         (AVCC[:4] + b"\xfd" + AVCC[5:], "ts_unavailable"),
         (AVCC[:4] + b"\xfc" + AVCC[5:], "ts_unavailable"),
         (record([SPS + bytes(60_000)] * 2, []), "ts_unavailable"),
+        (record([SPS], [PPS] * 64), "ts_unavailable"),
         (b"\x02" + AVCC[1:], "source_malformed"),
         (AVCC + b"\xfd\xf8\xf8\x01\x00\x04" + EXTENSION, "source_malformed"),
         *((AVCC[:n], "source_malformed") for n in range(len(AVCC))),

@@ -6,7 +6,7 @@ import asyncio
 import json
 import re
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -131,17 +131,18 @@ class Watched:
 
 
 @asynccontextmanager
-async def player(browser: Browser, pages: str, engine: str, url: str) -> AsyncIterator[Watched]:
+async def player(
+    browser: Browser, pages: str, engine: str, url: str, *, small_buffer: bool = False
+) -> AsyncIterator[Watched]:
     """The test page with one player that has loaded ``url``, in a context of its own."""
+    query = urlencode({"engine": engine, "url": url} | ({"small": "1"} if small_buffer else {}))
     context = await browser.new_context()
     try:
         watched = Watched(await context.new_page(), engine)
-        await watched.page.goto(f"{pages}/pages/player.html?{urlencode({'engine': engine, 'url': url})}")
+        await watched.page.goto(f"{pages}/pages/player.html?{query}")
         await watched.until("p => p.events.includes('loaded') || p.errors.length > 0")
         assert "loaded" in await watched.run("p => p.events"), await watched.state()
         yield watched
     finally:
         await context.close()
 
-
-Open = Callable[..., Any]

@@ -17,13 +17,16 @@ from tests.players.abilities import Client
 from tests.players.serving import serving
 
 SECONDS = 8
+FPS = 25
 
 
 @pytest.fixture(scope="session")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the asset ``ladder``: three rungs of 8 s at 25 fps, two languages, two subtitles."""
+    """Assets of 8 s at 25 fps: ``ladder`` (three rungs, two languages, two subtitles) and ``single`` (one rung)."""
     folder = tmp_path_factory.mktemp("library")
     ladder(folder / "ladder", seconds=SECONDS)
+    one = ((320, 180, 160_000),)
+    ladder(folder / "single", seconds=SECONDS, rungs=one, languages=("eng",), subtitles=False, title="One rung")
     return folder
 
 
@@ -55,8 +58,10 @@ class Opener:
         self._open = partial(browsing.player, chromium, pages)
         self.origin = origin
 
-    def __call__(self, client: Client, asset: str = "ladder") -> AbstractAsyncContextManager[browsing.Watched]:
-        return self._open(client.engine, f"{self.origin}/v/{asset}/{client.manifest}")
+    def __call__(
+        self, client: Client, asset: str = "ladder", *, small_buffer: bool = False
+    ) -> AbstractAsyncContextManager[browsing.Watched]:
+        return self._open(client.engine, f"{self.origin}/v/{asset}/{client.manifest}", small_buffer=small_buffer)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 
 from tests.media_factory import CUES
 from tests.players.abilities import BROWSER, Client
-from tests.players.conftest import SECONDS, Opener
+from tests.players.conftest import FPS, SECONDS, Opener
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="session"),
@@ -15,7 +15,6 @@ pytestmark = [
     pytest.mark.needs("chromium", "web"),
 ]
 
-FPS = 25
 TONES = {"en": (440, 660), "fr": (660, 440)}  # Hz: what is heard, and what is not
 
 
@@ -27,24 +26,22 @@ def able(ability: str) -> pytest.MarkDecorator:
 
 @able("end")
 async def test_plays_to_the_end_with_every_frame(client: Client, open_player: Opener) -> None:
-    async with open_player(client) as player:
-        if client.rung is True:
-            await player.run("p => p.setRung(2)")
+    # One rung: a player that switches decodes the pictures around the switch twice.
+    async with open_player(client, "single") as player:
+        await player.until("p => p.video.readyState >= 3")
         await player.run("p => p.play()")
-        await player.until("(p, s) => p.video.currentTime > s / 2", SECONDS)
         await player.until("p => p.video.ended", deadline=3 * SECONDS)
+        # Counted are the frames that left the decoder, dropped ones too: a busy machine drops, but it loses none.
         frames = await player.run("p => p.frames()")
-        assert frames["corrupted"] == 0
-        import asyncio; await asyncio.sleep(1); print(client.name, frames, await player.run("p => [p.frames(), p.video.duration, p.video.currentTime]"), await player.state())
-        assert frames["total"] >= SECONDS * FPS - 20
+        assert (frames["total"], frames["corrupted"]) == (SECONDS * FPS, 0)
         await player.assert_clean()
 
 
 @able("seek")
 async def test_seeks_to_the_exact_picture(client: Client, open_player: Opener) -> None:
     async with open_player(client) as player:
-        for frame in (100, 30, 195, 51, 2):
-            await player.run("(p, t) => p.seek(t)", (frame + 0.5) / FPS)
+        for frame in (100, 30, 180, 51, 2):
+            await player.run("(p, t) => p.seek(t)", (frame + 0.5) / FPS + client.offset)
             await player.until("(p, n) => p.video.readyState >= 2 && !p.video.seeking && p.frameNumber() === n", frame)
         await player.run("p => p.play()")
         await player.until("p => p.video.currentTime > 1")
@@ -53,23 +50,22 @@ async def test_seeks_to_the_exact_picture(client: Client, open_player: Opener) -
 
 @able("rung")
 async def test_switches_the_rung(client: Client, open_player: Opener) -> None:
-    async with open_player(client) as player:
+    async with open_player(client, small_buffer=True) as player:
         assert await player.run("p => p.rungs()") == [90, 180, 360]
-        await player.run("p => { p.setRung(0); return p.seek(0.1); }")
+        await player.until("p => p.video.readyState >= 3")
         await player.run("p => p.play()")
-        await player.until("p => p.video.videoHeight === 90 && p.video.currentTime > 0.2")
+        await player.run("p => p.setRung(0)")
+        await player.until("p => p.video.videoHeight === 90")
         await player.run("p => p.setRung(2)")
-        # What was buffered may be played first: at the latest after it the new rung is seen.
-        await player.until("p => p.video.videoHeight === 360 || p.video.ended")
-        if await player.run("p => p.video.ended"):
-            await player.run("p => p.seek(1)")
-            await player.until("p => p.video.videoHeight === 360")
+        await player.run("p => p.seek(0.5)")
+        await player.until("p => p.video.videoHeight === 360 && p.video.currentTime > 0.7")
         await player.assert_clean()
 
 
 @able("language")
 async def test_switches_the_language(client: Client, open_player: Opener) -> None:
     async with open_player(client) as player:
+        await player.until("p => p.video.readyState >= 3")
         await player.run("p => p.play()")
         await player.until("p => p.video.currentTime > 0.2")
         for language in ("fr", "en"):
@@ -84,9 +80,15 @@ async def test_switches_the_language(client: Client, open_player: Opener) -> Non
 
 @able("subtitles")
 async def test_shows_subtitles(client: Client, open_player: Opener) -> None:
-    async with open_player(client) as player:
+    async with open_player(client, small_buffer=True) as player:
+        await player.until("p => p.video.readyState >= 3")
         for language, name in (("en", "eng"), ("fr", "fra")):
+            # As a viewer does, while it plays: dash.js adds cues as time passes, and Shaka with the next video segment.
+            await player.run("p => p.seek(0.1)")
+            await player.run("p => p.play()")
             await player.run("(p, l) => p.setText(l)", language)
+            await player.until("(p, texts) => p.cues().some((text) => texts.includes(text))", CUES[name])
+            await player.run("p => p.video.pause()")
             for second in (1, 6, 3, 2, 7):
                 await player.run("(p, t) => p.seek(t)", second + 0.5)
                 await player.until("(p, text) => JSON.stringify(p.cues()) === JSON.stringify([text])", CUES[name][second])
@@ -101,6 +103,7 @@ async def test_shows_subtitles(client: Client, open_player: Opener) -> None:
 @able("fast")
 async def test_plays_fast(client: Client, open_player: Opener) -> None:
     async with open_player(client) as player:
+        await player.until("p => p.video.readyState >= 3")
         await player.run("p => p.play()")
         await player.until("p => p.video.currentTime > 0.2")
         start = await player.run("p => { p.video.playbackRate = 4; return [p.video.currentTime, performance.now()]; }")
@@ -112,15 +115,17 @@ async def test_plays_fast(client: Client, open_player: Opener) -> None:
 
 @able("iframes")
 async def test_fast_forward_on_keyframes(client: Client, open_player: Opener) -> None:
-    async with open_player(client) as player:
+    async with open_player(client, small_buffer=True) as player:
+        await player.until("p => p.video.readyState >= 3")
         if client.engine == "hls":
             for second, keyframe in ((5, 100), (1, 0), (7, 150)):
-                assert await player.run("(p, t) => p.keyframeAt(t)", second) == keyframe
+                await player.run("(p, t) => p.loadKeyframe(t)", second)
+                await player.until("(p, n) => p.keyframe() === n", keyframe)
         else:
             await player.run("p => p.play()")
             await player.until("p => p.video.currentTime > 0.2")
             await player.run("p => p.adapter.trickPlay(4)")
-            await player.until("p => p.video.currentTime > 7")
+            await player.until("p => p.frameNumber() === 150")
             await player.run("p => p.adapter.trickPlay(1)")
         asked = [url.rpartition("/")[2] for url in player.requests]
         assert [name for name in asked if name.startswith("k") and name.endswith(".m4s")], asked

@@ -279,3 +279,35 @@ def test_playlists_of_two_hours_are_made_in_milliseconds() -> None:
         hls.media_playlist(p, p.audio[0])
         best = min(best, process_time() - start)
     assert best < 0.006, "twice the goal: machines of tests are shared"
+
+
+def test_a_trimmed_video_begins_where_its_edit_does() -> None:
+    trimmed = video_track(edits=[(0, 5 * 12800, 1 << 16)])
+    p = build([given(trimmed), given(audio_track(edits=[(0, 5 * 48000, 1 << 16)]))])
+    (video,), (audio,) = p.video, p.audio
+    hidden = p.begin - Fraction(int(video.times[0]), video.timescale)
+    assert hidden == 5 - Fraction(512, 12800)  # the first picture's own pts is a frame late
+    for playlist in (hls.media_playlist(p, video), hls.ts_playlist(p, video, None)):
+        assert tags(playlist, "EXT-X-START") == [{"TIME-OFFSET": "4.960000", "PRECISE": "YES"}]
+    assert "EXT-X-START" not in hls.media_playlist(p, audio) + hls.iframe_playlist(p, video)
+
+
+def test_priming_is_no_reason_to_begin_later() -> None:
+    p = build([given(video_track()), given(audio_track(priming=9600))])
+    assert p.zero * 48000 > p.audio[0].times[0]
+    assert not any("EXT-X-START" in hls.media_playlist(p, r) for r in (*p.video, *p.audio))
+
+
+def test_the_picture_alone_comes_last_where_no_sound_plays_everywhere() -> None:
+    ac3, eac3 = aac(family="ac3", string="ac-3"), aac(6, family="eac3", string="ec-3")
+    inputs = [given(video_track()), given(audio_track(), ac3), given(audio_track(id=3), eac3)]
+    playlist = hls.multivariant(build(inputs))
+    variants = tags(playlist, "EXT-X-STREAM-INF")
+    assert [v["CODECS"].split(",")[1:] for v in variants] == [["ac-3"], ["ec-3"], []]
+    assert "AUDIO" not in variants[-1]
+    # No player that can have the sound finds the silent one cheaper.
+    assert int(variants[-1]["BANDWIDTH"]) == max(int(v["BANDWIDTH"]) for v in variants)
+    with_aac = hls.multivariant(build([*inputs, given(audio_track(id=4))]))
+    assert all("AUDIO" in v for v in tags(with_aac, "EXT-X-STREAM-INF"))
+    alone = tags(hls.multivariant(build(inputs[1:2])), "EXT-X-STREAM-INF")
+    assert [v["CODECS"] for v in alone] == ["ac-3"]

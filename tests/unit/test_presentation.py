@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from streamgate.errors import Finding, StreamGateError
+from streamgate.media import assembly
 from streamgate.media.presentation import Limits, Presentation, Rendition, TextInput, build
 from streamgate.media.subtitles import Cue
 from streamgate.native.samples import Track
@@ -127,16 +128,25 @@ def test_a_short_title_of_one_gop_is_one_segment() -> None:
 
 
 def test_nothing_to_play_is_an_error() -> None:
-    for inputs in ([], [given(audio_track(0))], [given(video_track((400,)))]):
+    nothing = (([], "source_empty"), ([audio_track(0)], "track_empty"), ([video_track((400,))], "gop_too_long"))
+    for tracks, code in nothing:
         with pytest.raises(StreamGateError) as error:
-            build(inputs)
-        assert error.value.code == "source_empty"
+            build([given(track) for track in tracks])
+        assert error.value.code == code
 
 
 def test_what_is_not_offered_becomes_a_finding() -> None:
     why = Finding("profile_unplayable", "track 1", "no browser plays it")
     # Only a file can make such a track.
-    changing = cast(Track, SimpleNamespace(id=7, handler="soun", samples=9, timescale=48000, entries_used=(0, 1)))
+    told = {
+        "id": 7,
+        "handler": "soun",
+        "samples": 9,
+        "timescale": 48000,
+        "entries": (b"a", b"b"),
+        "entries_used": (0, 1),
+    }
+    changing = cast(Track, SimpleNamespace(**told))
     inputs = [
         given(video_track(), h264(playable=False, problem=why)),
         given(audio_track(0), source=1),
@@ -163,6 +173,42 @@ def test_an_edit_that_cuts_in_the_middle_is_refused() -> None:
     with pytest.raises(StreamGateError) as error:
         build([given(track)])
     assert error.value.code == "edit_unsupported"
+
+
+def test_a_trimmed_presentation_starts_at_the_keyframe_that_its_first_picture_needs() -> None:
+    # Keyframes are shown at 0.04, 1.04, … s of the media; the edit begins at 5 s.
+    inputs = [given(video_track(edits=[(0, 64000, 1 << 16)])), given(audio_track(edits=[(0, 240_000, 1 << 16)]))]
+    cues = [text(from_start=beside) for beside in (True, False)]
+    p = build(inputs, cues)
+    assert p.begin == p.shift and p.zero == p.begin - Fraction(96, 100)
+    ends = [Fraction(int(r.times[-1]), r.timescale) for r in (*p.video, *p.audio)]
+    assert p.duration == max(ends) - p.zero
+    for r in p.text:
+        assert b"00:00:01.960 --> 00:00:05.960" in r.whole()
+        assert f"MPEGTS:{round(p.begin * 90000)},".encode() in r.segment(1)
+    assert build(inputs[1:]).zero == build(inputs[1:]).begin  # sound starts anywhere
+
+
+def test_an_edit_that_cuts_one_track_leaves_the_others() -> None:
+    cut = audio_track(edits=[(1000, 0, 1 << 16), (1000, 96000, 1 << 16)], id=3)
+    p = build([given(video_track()), given(audio_track()), given(cut)])
+    assert codes(p) == [("edit_unsupported", "source 0, track 3")]
+    assert len(p.video) == len(p.audio) == 1
+
+
+def test_where_nothing_is_left_the_shared_reason_is_the_code() -> None:
+    with pytest.raises(StreamGateError) as error:
+        build([given(video_track((750, 750)))])
+    assert error.value.code == "gop_too_long"
+    with pytest.raises(StreamGateError) as error:
+        build([given(video_track((750, 750))), given(audio_track(edits=[(1000, 0, 0)]))])
+    assert error.value.code == "source_empty" and "track 2" in error.value.detail
+
+
+def test_sample_entries_that_are_equal_are_one_configuration() -> None:
+    track = SimpleNamespace(samples=1, timescale=1, entries_used=(0, 2), entries=(b"a", b"b", b"a"))
+    findings: list[Finding] = []
+    assert assembly._playable(given(cast(Track, track), h264()), findings) and not findings
 
 
 def test_audio_that_starts_late_keeps_its_delay() -> None:

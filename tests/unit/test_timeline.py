@@ -55,6 +55,11 @@ def test_refuses_edits_that_cut_repeat_or_change_speed(edits: tuple[tuple[int, i
     assert error.value.code == "edit_unsupported"
 
 
+def test_an_empty_edit_at_the_end_moves_nothing() -> None:
+    edits = ((500, -1, NORMAL), (1000, 1024, NORMAL), (700, -1, NORMAL), (300, -1, NORMAL))
+    assert timeline.fold(edits, 48000, 1000) == 24000 - 1024
+
+
 def test_an_edit_list_needs_the_movies_clock() -> None:
     with pytest.raises(StreamGateError) as error:
         timeline.fold(((1000, -1, NORMAL), (1000, 0, NORMAL)), 48000, 0)

@@ -41,7 +41,7 @@ export class DashJs {
 
   setRung(id) {
     this.player.updateSettings({ streaming: { abr: { autoSwitchBitrate: { video: id === null } } } });
-    if (id !== null) this.player.setRepresentationForTypeById("video", id);
+    if (id !== null) this.player.setRepresentationForTypeById("video", id, true); // at once: drop what is buffered
   }
 
   audios() {

@@ -1,5 +1,7 @@
 import { ascending, rungLabel, trackLabel } from "./labels.js";
 
+const SAFE_S = 1; // what stays buffered ahead when the viewer switches: enough not to stall
+
 export class Shaka {
   constructor(video, report) {
     this.video = video;
@@ -37,14 +39,14 @@ export class Shaka {
 
   setRung(id) {
     this.player.configure("abr.enabled", id === null);
-    if (id !== null) this.player.selectVideoTrack(this.player.getVideoTracks()[id], false);
+    if (id !== null) this.player.selectVideoTrack(this.player.getVideoTracks()[id], true, SAFE_S);
   }
 
   audios() {
     return this.player.getAudioTracks().map((track, id) => ({ id, language: track.language, label: trackLabel(track, id), active: track.active }));
   }
 
-  setAudio(id) { this.player.selectAudioTrack(this.player.getAudioTracks()[id]); }
+  setAudio(id) { this.player.selectAudioTrack(this.player.getAudioTracks()[id], SAFE_S); }
 
   texts() {
     return this.player.getTextTracks().map((track, id) => ({ id, language: track.language, label: trackLabel(track, id), active: track.active }));

@@ -41,8 +41,6 @@ function frameNumber(element = video) {
   return number;
 }
 
-const shown = (element) => new Promise((resolve) => element.requestVideoFrameCallback(() => resolve(frameNumber(element))));
-
 let analyser = null;
 
 /** How loud (dB) a tone of `frequency` Hz is in what is heard. */
@@ -59,20 +57,28 @@ function loudness(frequency) {
   return bins[Math.round((frequency * analyser.fftSize) / analyser.context.sampleRate)];
 }
 
-/** The player's I-frame instance (hls.js): shows the keyframe of a time in the second video element. */
-async function keyframeAt(seconds) {
-  const element = document.getElementById("keyframes");
-  window.iframes ??= adapter.hls.createIFramePlayer();
-  if (!window.iframes.media) window.iframes.attachMedia(element);
-  const number = shown(element);
-  window.iframes.loadMediaAt(seconds);
-  return number;
+const keyframes = document.getElementById("keyframes");
+let iframes = null;
+
+/** Asks the player's I-frame instance (hls.js) to show the keyframe of a time in the second video element. */
+function loadKeyframe(seconds) {
+  if (!iframes) {
+    iframes = adapter.hls.createIFramePlayer();
+    iframes.on("hlsError", (_, data) => errors.push(`I-frames: ${data.details} ${data.error?.message}`));
+    iframes.attachMedia(keyframes);
+  }
+  iframes.loadMediaAt(seconds);
 }
+
+const ENTITIES = { "&lt;": "<", "&gt;": ">", "&amp;": "&" };
+/** A cue's text. Some players keep the source's escapes, others have undone them. */
+const plain = (cue) => cue.text.replace(/&lt;|&gt;|&amp;/g, (entity) => ENTITIES[entity]);
 
 const byLanguage = (tracks, language) => tracks.find((track) => track.language?.startsWith(language));
 
 window.player = {
-  events, errors, warnings, video, adapter, frameNumber, loudness, keyframeAt,
+  events, errors, warnings, video, adapter, frameNumber, loudness, loadKeyframe,
+  keyframe: () => (keyframes.videoWidth ? frameNumber(keyframes) : null),
   play: () => video.play(),
   async seek(seconds) {
     const done = new Promise((resolve) => video.addEventListener("seeked", resolve, { once: true }));
@@ -86,9 +92,18 @@ window.player = {
   rungs: () => adapter.rungs().map((rung) => rung.height),
   /** The texts of the cues that are shown now. */
   cues: () => [...video.textTracks].filter((track) => track.mode === "showing")
-    .flatMap((track) => [...(track.activeCues ?? [])].map((cue) => cue.getCueAsHTML().textContent)),
+    .flatMap((track) => [...(track.activeCues ?? [])].map(plain)),
   frames: () => { const q = video.getVideoPlaybackQuality(); return { total: q.totalVideoFrames, dropped: q.droppedVideoFrames, corrupted: q.corruptedVideoFrames }; },
 };
+
+// Short clips are buffered whole at once, and then nothing is left that a switch could show: keep the buffer small where asked.
+const SMALL_S = 2;
+const shrink = {
+  hls: () => Object.assign(adapter.hls.config, { maxBufferLength: SMALL_S, maxMaxBufferLength: SMALL_S }),
+  dash: () => adapter.player.updateSettings({ streaming: { buffer: { bufferTimeDefault: SMALL_S, bufferTimeAtTopQuality: SMALL_S } } }),
+  shaka: () => adapter.player.configure({ streaming: { bufferingGoal: SMALL_S, rebufferingGoal: 1 } }),
+};
+if (query.has("small")) shrink[engine.script]?.();
 
 try {
   await adapter.load(query.get("url"));

@@ -1,0 +1,62 @@
+"""What the fuzzers begin with: ``python tests/fuzz/seeds.py FOLDER`` writes a folder of small files for each target."""
+
+from __future__ import annotations
+
+import struct
+import sys
+from pathlib import Path
+
+from tests.media_factory import Audio, Video, make, write_vtt
+
+_CONTAINERS = (b"moov", b"trak", b"mdia", b"minf", b"stbl")
+
+
+def sample_entries(data: bytes) -> list[bytes]:
+    """Every sample entry box of a file."""
+    found, at = [], 0
+    while at + 8 <= len(data):
+        size, kind = struct.unpack_from(">I4s", data, at)
+        if size < 8:
+            break
+        if kind in _CONTAINERS:
+            found += sample_entries(data[at + 8 : at + size])
+        elif kind == b"stsd":
+            found.append(data[at + 16 : at + size])
+        at += size
+    return found
+
+
+def write(folder: Path) -> None:
+    """One folder a target; those without one begin with nothing."""
+    video, audio = Video(size=(64, 36), gop=5), Audio(rate=16000, layout="mono", bitrate=16000)
+    films = folder / "isobmff"
+    films.mkdir(parents=True)
+    make(films / "progressive.mp4", video, audio, seconds=0.6)
+    make(films / "last.mp4", video, audio, seconds=0.6, flags="")
+    make(films / "fragmented.mp4", video, audio, seconds=0.6, flags="+frag_keyframe+empty_moov+default_base_moof")
+    make(films / "sidx.mp4", video, audio, seconds=0.6, flags="+dash+frag_keyframe+empty_moov+global_sidx")
+    way, entries = folder / "whole_way", folder / "sample_entry"
+    way.mkdir()
+    entries.mkdir()
+    for film in films.iterdir():
+        (way / film.name).write_bytes(film.read_bytes())
+    for codec in ("libopus", "flac", "ac3", "eac3", "libmp3lame"):
+        sound = Audio(codec=codec, bitrate=128_000)
+        (entries / codec).write_bytes(sample_entries(make(folder / f"{codec}.mp4", None, sound, seconds=0.3).read_bytes())[0])
+    for n, entry in enumerate(sample_entries((films / "progressive.mp4").read_bytes())):
+        (entries / str(n)).write_bytes(entry)
+    texts = folder / "webvtt"
+    texts.mkdir()
+    write_vtt(texts / "a.vtt", "eng", 3)
+    lines = {
+        "srt": "1\n00:00:01,000 --> 00:00:02,000\n<i>One</i> {\\an8}two\n\n",
+        "asset_toml": 'title = "A"\n[[source]]\nfile = "a.mp4"\ntracks = [1]\nlanguage = "en"\n[[subtitle]]\nfile = "a.vtt"\n',
+        "request_target": "/v/a/v540-0123456789abcdef/1.m4s",
+    }
+    for name, text in lines.items():
+        (folder / name).mkdir()
+        (folder / name / "a").write_text(text)
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]))
