@@ -4,7 +4,7 @@ SECONDS_EACH ?= 60
 START := $(shell date +%s.%N)
 BIN := .venv/bin
 PREPARE := $(PYTHON) tools/prepare.py
-CHECKED := streamgate edge benchmarks
+CHECKED := streamgate edge benchmarks tools
 
 export PORT VIDEO
 .PHONY: help demo setup native test test-slow lint sanitize fuzz bench lock clean

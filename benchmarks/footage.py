@@ -1,7 +1,7 @@
 """Titles of 10 min, 60 min and 2 h for the benchmarks, made once and kept outside the repository.
 
 ``python -m benchmarks.footage [--input FILE] [--minutes N …]`` prints their paths.
-A minute of picture and sound is encoded (or given), and repeated without encoding it again.
+A third of a minute of picture and sound is encoded (or given), and repeated without encoding it again.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import click
 import numpy as np
 
 LENGTHS = (10, 60, 120)
-_SECONDS = 60
+_SECONDS = 20
 _SIZE = (1920, 1080)
 _RATE = 30
 
@@ -31,7 +31,7 @@ def cache() -> Path:
 
 def title(minutes: int, given: Path | None = None) -> Path:
     """A faststarted MP4 of ``minutes``: generated footage, or that of ``given``, repeated."""
-    base = given or _minute()
+    base = given or _generated()
     status = base.stat()
     mark = blake2b(f"{base.resolve()} {status.st_size} {status.st_mtime_ns}".encode(), digest_size=4).hexdigest()
     path = cache() / f"title-{minutes}min-{mark if given else 'generated'}.mp4"
@@ -42,9 +42,9 @@ def title(minutes: int, given: Path | None = None) -> Path:
     return path
 
 
-def _minute() -> Path:
-    """One minute of 1080p30 H.264 at about 4.5 Mbit/s with stereo AAC."""
-    path = cache() / "minute.mp4"
+def _generated() -> Path:
+    """20 s of 1080p30 H.264 at about 4.5 Mbit/s with stereo AAC."""
+    path = cache() / "generated.mp4"
     if path.exists():
         return path
     aside = path.with_suffix(".part")

@@ -23,7 +23,7 @@ from streamgate.storage.objects.file import FileSource
 NAME = "packaging"
 _LIMIT_MS = 3.0
 _PROCESS_PAIRS = 6  # the fewest that have an interval: each takes many seconds
-_GIGABYTE = 1 << 30
+_MARGIN = 64 << 20  # bytes that the processes themselves take
 
 
 def run(given: Path | None, *, runs: int, minutes: int | None) -> Iterator[Row]:
@@ -65,7 +65,7 @@ def packaging(title: Path, runs: int, core: int) -> Iterator[Row]:
             def measure() -> float:
                 out = outputs.fresh()
                 # Twice what is written, so that enough is still there at the end of the run.
-                warm_memory(min(2 * title.stat().st_size + _GIGABYTE, _available() // 2))
+                warm_memory(min(2 * title.stat().st_size + _MARGIN, _available() // 2))
                 return process_cpu(command(title, out), core=core, environment=compiled)
 
             return measure
@@ -86,7 +86,7 @@ def _available() -> int:
     for line in Path("/proc/meminfo").read_text().splitlines():
         if line.startswith("MemAvailable:"):
             return int(line.split()[1]) * 1024
-    return _GIGABYTE
+    raise RuntimeError("/proc/meminfo does not tell MemAvailable")
 
 
 def _ours(title: Path, out: Path) -> list[str | Path]:

@@ -117,7 +117,10 @@ class Assets:
     async def listing(self) -> list[tuple[AssetRef, Summary]]:
         """All assets with what is known of them; those never opened are opened now, some at a time."""
         refs = await self.refs()
-        unknown = [name for name in refs if (s := self._summaries.get(name)) is None or s.state != "ready"]
+        # Those never tried come first: many broken ones must not keep the others from being listed.
+        urgency = {"ready": 0, "failed": 1, "preparing": 2}
+        urgent = {name: urgency[s.state] if (s := self._summaries.get(name)) else 3 for name in refs}
+        unknown = sorted((name for name in refs if urgent[name]), key=lambda name: -urgent[name])
         if unknown:
             await asyncio.wait([_task(self.open(name)) for name in unknown[:_LISTING_OPENS]], timeout=_LISTING_WAIT_S)
         return [(ref, self._summaries.get(name) or Summary("preparing", ref.title)) for name, ref in refs.items()]

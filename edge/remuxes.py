@@ -28,7 +28,10 @@ def _stop_workers() -> None:
 
 
 class Remuxes:
-    """A queue of conversions. A target's name tells the bytes it is made of, so a failure that no retry can help is final."""
+    """A queue of conversions. A target's name tells the bytes it is made of, so a failure that no retry can help is final.
+
+    Another one is told to the next who asks, for whom it is tried again.
+    """
 
     def __init__(
         self,
@@ -49,10 +52,11 @@ class Remuxes:
         """Convert ``source`` to ``target``, unless that is under way; raises the error with which it failed before."""
         with self._lock:
             failure = self._failed.get(target)
+            if (failure is None or failure.retryable) and target not in self._under_way:
+                self._failed.pop(target, None)
+                self._under_way[target] = self._executor.submit(self._run, source, target)
             if failure is not None:
                 raise StreamGateError(failure.code, failure.detail)
-            if target not in self._under_way:
-                self._under_way[target] = self._executor.submit(self._run, source, target)
 
     def wait(self) -> None:
         """Wait for what is under way now; blocking."""
@@ -72,9 +76,9 @@ class Remuxes:
             self._remux(source, target)
         except StreamGateError as error:
             result = error.code
-            if not error.retryable:
-                with self._lock:
-                    self._failed[target] = error
+            _log.warning("conversion failed", source=source.name, code=error.code, detail=error.detail)
+            with self._lock:
+                self._failed[target] = error
         except Exception:
             result = "remux_failed"
             _log.exception("conversion failed", source=source.name)

@@ -8,7 +8,6 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-
 # These are copied and compared: never broken into lines.
 _WHOLE = ("Rendition", "Codec", "Size", "Length")
 # Columns where the output goes to a file or another program.

@@ -63,7 +63,7 @@ def main(since: float) -> int:
         print("Making the demo clip", flush=True)
         make_clip(CLIP)
     defaults = {"STREAMGATE__SERVER__DATA": str(DATA / "data"), "STREAMGATE__LOG__LEVEL": "warning"}
-    command = [ROOT / ".venv/bin/streamgate", "serve", path, "--port", port]
+    command = [str(ROOT / ".venv/bin/streamgate"), "serve", str(path), "--port", port]
     server = signals.server = subprocess.Popen(command, env={**defaults, **os.environ}, process_group=0)
     if wait_until_ready(server, port):
         time.sleep(POLL_S)  # after the server's own lines

@@ -74,7 +74,7 @@ def seconds(value: float) -> Fraction:
 
 def subject(given: TrackInput) -> str:
     """How a finding calls a track."""
-    return f"source {given.source}, track {given.track.id}"
+    return f"{given.file or f'source {given.source}'} track {given.track.id}"
 
 
 def offered(inputs: Sequence[TrackInput], findings: list[Finding]) -> list[Member]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -89,7 +90,7 @@ def open_asset(
     for entry in described.sources:
         original = FileSource(folder / entry.file)
         watched.append((original.path, original.signature))
-        opened = _open_source(original, data, jobs, index_limits)
+        opened = _open_source(original, data, jobs, findings, index_limits)
         if opened is None:
             continue
         source, index = opened
@@ -133,7 +134,7 @@ def _describe(ref: AssetRef, watched: list[tuple[Path, tuple[int, int, int]]]) -
 
 
 def _open_source(
-    original: FileSource, data: Path | None, jobs: list[RemuxJob], limits: Mapping[str, int]
+    original: FileSource, data: Path | None, jobs: list[RemuxJob], findings: list[Finding], limits: Mapping[str, int]
 ) -> tuple[FileSource, Index] | None:
     """The source itself, or what its container was converted to; None where a job was added for that."""
     try:
@@ -146,7 +147,17 @@ def _open_source(
         jobs.append(RemuxJob(original.path, target))
         return None
     source = FileSource(target)
+    findings += _left_out(target)
     return source, read_index(source.read, source.size, **limits)
+
+
+def _left_out(target: Path) -> list[Finding]:
+    """What the conversion could not carry; it says so beside its result."""
+    try:
+        told = FileSource(target.with_suffix(".json"))
+    except StreamGateError:
+        return []
+    return [Finding(**finding) for finding in json.loads(told.read(0, told.size))]
 
 
 def _collect(
@@ -190,6 +201,7 @@ def _collect(
                     label=entry.label or _label(track),
                     default=bool(entry.default),
                     movie_timescale=index.timescale,
+                    file=entry.file,
                 )
             )
         except StreamGateError as e:

@@ -71,7 +71,7 @@ def stop_workers() -> None:
 def remux(source: Path, target: Path, *, deadline_s: float, max_bytes: int) -> tuple[Finding, ...]:
     """Copy the tracks of ``source`` into the MP4 ``target``; returns why tracks were left out.
 
-    The file is written aside and renamed: there is never half a ``target``. Several processes may want the same one at
+    The file is written aside and renamed: there is never half a ``target``. What was left out is told beside it, in ``.json``. Several processes may want the same one at
     a time; one works, the others wait. ``deadline_s`` is in seconds, ``max_bytes`` bounds the sum of all packets.
     Raises ``remux_failed``, ``source_empty``, ``source_not_found``, ``source_unreadable``, ``output_failed``.
     """
@@ -89,6 +89,10 @@ def remux(source: Path, target: Path, *, deadline_s: float, max_bytes: int) -> t
                 os.fsync(descriptor)  # a crash must not leave a name on bytes that never reached the disk
             finally:
                 os.close(descriptor)
+            if findings:
+                # Before the target, so that whoever finds that finds these as well; open_asset() reads them.
+                told = [{"code": f.code, "subject": f.subject, "detail": f.detail} for f in findings]
+                target.with_suffix(".json").write_text(json.dumps(told), encoding="utf-8")
             os.replace(aside, target)
             return findings
     except OSError as error:

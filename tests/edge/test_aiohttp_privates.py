@@ -10,7 +10,15 @@ from aiohttp import web
 
 from edge import connections
 
-PRIVATE = {"_force_close", "_manager", "_messages", "_request_count", "_request_in_progress", "_task_handler", "_waiter"}
+PRIVATE = {
+    "_force_close",
+    "_manager",
+    "_messages",
+    "_request_count",
+    "_request_in_progress",
+    "_task_handler",
+    "_waiter",
+}
 
 
 def test_the_version_is_the_one_they_were_read_in() -> None:
@@ -26,5 +34,9 @@ def test_no_others_are_used() -> None:
     source = inspect.getsource(connections)
     [ours] = [n for n in ast.parse(source).body if isinstance(n, ast.ClassDef) and n.name == "Connection"]
     own = {*connections.Connection.__slots__, *(n.name for n in ours.body if isinstance(n, ast.FunctionDef))}
-    used = {n.attr for n in ast.walk(ours) if isinstance(n, ast.Attribute) and isinstance(n.value, ast.Name) and n.value.id == "self"}
+    used = {
+        n.attr
+        for n in ast.walk(ours)
+        if isinstance(n, ast.Attribute) and isinstance(n.value, ast.Name) and n.value.id == "self"
+    }
     assert {name for name in used - own if name.startswith("_")} == PRIVATE

@@ -209,6 +209,22 @@ async def test_listing(pool: Pool, telemetry: Telemetry, clock: Clock) -> None:
     assert listed["c"].findings[-1].detail == "because"
 
 
+async def test_broken_assets_do_not_hide_the_others(telemetry: Telemetry, clock: Clock) -> None:
+    class Mixed(Shelf):
+        def open(self, ref: AssetRef) -> Any:
+            self.failure = StreamGateError("source_malformed") if ref.id.startswith("bad") else None
+            return super().open(ref)
+
+    shelf = Mixed(*(f"bad{n:02}" for n in range(40)), "good")
+    pool = Pool("open", 1, 100, telemetry)
+    known = assets(shelf, pool, telemetry, clock, failure_ttl=0)
+    await known.listing()
+    assert "good" not in shelf.opened
+    listed = {ref.id: summary.state for ref, summary in await known.listing()}
+    assert listed["good"] == "ready" and listed["bad39"] == "failed"
+    pool.close()
+
+
 async def test_listing_does_not_wait_for_slow_ones(
     pool: Pool, telemetry: Telemetry, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -303,10 +319,21 @@ def test_a_failure_that_may_pass_is_tried_again(tmp_path: Path, telemetry: Telem
     remux = Remuxing(StreamGateError("output_failed", "no space left"))
     remux.gate.set()
     remuxes = Remuxes(1, telemetry, remux)
+    remuxes.submit(tmp_path / "a.mkv", tmp_path / "a.mp4")
+    remuxes.wait()
+    # Who asks next hears what kept it from being done.
     for _ in range(2):
-        remuxes.submit(tmp_path / "a.mkv", tmp_path / "a.mp4")
+        with pytest.raises(StreamGateError) as caught:
+            remuxes.submit(tmp_path / "a.mkv", tmp_path / "a.mp4")
+        assert (caught.value.code, caught.value.detail) == ("output_failed", "no space left")
         remuxes.wait()
-    assert remux.calls == 2
+    remux.failure = None
+    (tmp_path / "a.mkv").write_bytes(b"x")
+    with pytest.raises(StreamGateError):
+        remuxes.submit(tmp_path / "a.mkv", tmp_path / "a.mp4")
+    remuxes.wait()
+    remuxes.submit(tmp_path / "a.mkv", tmp_path / "a.mp4")
+    assert (tmp_path / "a.mp4").exists()
     remuxes.close()
 
 

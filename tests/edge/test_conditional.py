@@ -53,7 +53,9 @@ def test_if_range(condition: str | None, applies: bool) -> None:
 async def test_conditions_in_several_lines(edge: Edge) -> None:
     etag = (await edge.ask("/v/film/main.m3u8")).headers["ETag"]
     for field, status in (("If-None-Match", 304), ("If-Match", 200)):
-        head = f'GET /v/film/main.m3u8 HTTP/1.1\r\nHost: a\r\n{field}: "x"\r\n{field}: {etag}\r\nConnection: close\r\n\r\n'
+        head = (
+            f'GET /v/film/main.m3u8 HTTP/1.1\r\nHost: a\r\n{field}: "x"\r\n{field}: {etag}\r\nConnection: close\r\n\r\n'
+        )
         assert (await edge.raw(head.encode())).status == status
 
 

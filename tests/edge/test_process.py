@@ -22,7 +22,11 @@ SERVE = (sys.executable, "-W", "error", "-m", "streamgate.cli", "serve")
 
 
 def close(*numbers: int) -> Callable[[], None]:
-    return lambda: [os.close(number) for number in numbers] and None
+    def now() -> None:
+        for number in numbers:
+            os.close(number)
+
+    return now
 
 
 @pytest.mark.parametrize("closed", [(2,), (0, 2), (0, 1, 2)])

@@ -124,6 +124,25 @@ def test_long_outputs_are_streamed_in_blocks(source: int) -> None:
     assert streamed(Plan(b"", exact), source) == expected(b"", exact)
 
 
+@pytest.mark.parametrize("length", [131_071, 131_072, 150_000])
+def test_outputs_whose_place_is_reserved_end_where_they_end(source: int, length: int, tmp_path: Path) -> None:
+    plan = Plan(b"", [(0, length)])
+    path = tmp_path / "out"
+    with path.open("wb", buffering=0) as file:
+        file.write(b"before")
+        plan.write_from_fd(file.fileno(), source)
+    assert path.read_bytes() == b"before" + SOURCE[:length]
+
+
+def test_a_pipe_has_no_place_to_reserve(source: int) -> None:
+    read_end, write_end = os.pipe()
+    with ThreadPoolExecutor(1) as pool, os.fdopen(read_end, "rb") as reader:
+        got = pool.submit(reader.read)
+        with os.fdopen(write_end, "wb", buffering=0) as writer:
+            assert Plan(b"head", [(0, 140_000)]).write_from_fd(writer.fileno(), source) == 140_004
+        assert got.result() == b"head" + SOURCE[:140_000]
+
+
 def test_a_plan_cannot_be_changed() -> None:
     plan = Plan(b"", np.array([[0, 4]], np.uint64))
     with pytest.raises(StreamGateError) as error:

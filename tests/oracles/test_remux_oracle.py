@@ -14,6 +14,7 @@ import pytest
 from streamgate.media.presentation import Rendition
 from streamgate.storage.assets import Asset, Preparing, discover, open_asset
 from streamgate.transcode.remux import remux_in_worker
+from tests.media_factory import Audio, Video, make
 from tests.oracles import footage, libav
 
 _PARAMETER_SETS = {7, 8, 9}
@@ -97,6 +98,15 @@ def test_libav_decodes_without_a_complaint(name: str, tmp_path: Path) -> None:
     asset = remuxed(footage.obtain(name, tmp_path), tmp_path / "data")
     for rendition in (*asset.presentation.video, *asset.presentation.audio):
         assert libav.complaints(whole(asset, rendition)) == []
+
+
+def test_a_track_that_mp4_cannot_carry_is_a_finding(tmp_path: Path) -> None:
+    path = make(tmp_path / "pcm.mkv", Video(), [Audio(), Audio(codec="pcm_s16le", language="fra")], seconds=2)
+    asset = remuxed(path, tmp_path / "data")
+    assert [r.track.language for r in asset.presentation.audio] == ["eng"]
+    [finding] = asset.findings
+    assert finding.code == "codec_unsupported"
+    assert "pcm_s16le" in finding.detail
 
 
 def test_the_conversion_is_done_once(tmp_path: Path) -> None:

@@ -42,7 +42,9 @@ NATIVE_IFRAMES = "Chromium's own HLS reads no EXT-X-I-FRAME-STREAM-INF"
 TS_LANGUAGE = "main-ts.m3u8 muxes the default language into each variant, as old players want it"
 DASHJS_IFRAMES = "dash.js drops adaptation sets with the trick-mode property"
 TS_IFRAMES = "main-ts.m3u8 lists no I-frame playlists: they are fMP4, and the flavour is for players without it"
-FFMPEG_SEEK = "ffmpeg 5.1 loses its place in fMP4 after a seek in HLS: it reports broken samples even of what it packaged itself"
+FFMPEG_SEEK = (
+    "ffmpeg 5.1 loses its place in fMP4 after a seek in HLS: it reports broken samples even of what it packaged itself"
+)
 FFMPEG_FAST = "ffmpeg decodes as fast as it can and has no speed of playing"
 FFMPEG_TEXT = "ffmpeg's HLS demuxer has no WebVTT"
 GST_CONTROLS = "gst-launch has no controls: no seek, no choice of rung or track, no rate"
@@ -96,6 +98,10 @@ ALLOWED_WARNINGS = {
 }
 # Patterns of the browser's console.
 ALLOWED_CONSOLE = {
+    r"\[CapabilitiesFilter\] Codec (video/mp4;codecs=\"hvc1|audio/mp4;codecs=\"ec-3).* not supported\\.": (
+        "dash.js says which codecs the browser has not: Debian's Chromium has neither HEVC nor E-AC-3"
+    ),
+    r"\[CapabilitiesFilter\] AdaptationSet .* removed because of no supported Representation": "and which sets are empty without them",
     r"\[CapabilitiesFilter\] removed AdaptationSet .* unsupported EssentialProperty": (
         "dash.js says that it leaves the trick-mode set alone, which is what DASH-IF IOP 3.2.9 asks of a player that cannot use it"
     ),

@@ -102,7 +102,9 @@ class Watched:
         try:
             return await asyncio.wait_for(call, DEADLINE_S)
         except TimeoutError:
-            raise AssertionError(f"{self.engine}: {script} ({argument!r}) never returned: {await self.state()}") from None
+            raise AssertionError(
+                f"{self.engine}: {script} ({argument!r}) never returned: {await self.state()}"
+            ) from None
 
     async def until(self, condition: str, argument: Any = None, *, deadline: float = DEADLINE_S) -> None:
         """Wait until ``player => boolean`` holds; what the player knows is in the error when it never does."""
@@ -145,4 +147,3 @@ async def player(
         yield watched
     finally:
         await context.close()
-

@@ -11,22 +11,31 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, async_playwright
 
-from tests.media_factory import ladder
+from tests.media_factory import Audio, Video, ladder, make
 from tests.players import browser as browsing
 from tests.players.abilities import Client
 from tests.players.serving import serving
 
 SECONDS = 8
 FPS = 25
+HEVC = {"preset": "ultrafast", "x265-params": "keyint=50:min-keyint=50:scenecut=0:open-gop=0:log-level=error"}
 
 
 @pytest.fixture(scope="session")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Assets of 8 s at 25 fps: ``ladder`` (three rungs, two languages, two subtitles) and ``single`` (one rung)."""
+    """Assets of 8 s at 25 fps: ``ladder`` (three rungs, two languages, two subtitles), ``single`` (one rung) and
+    ``mixed`` (H.264 and HEVC, AAC and E-AC-3)."""
     folder = tmp_path_factory.mktemp("library")
     ladder(folder / "ladder", seconds=SECONDS)
     one = ((320, 180, 160_000),)
     ladder(folder / "single", seconds=SECONDS, rungs=one, languages=("eng",), subtitles=False, title="One rung")
+    mixed = ladder(
+        folder / "mixed", seconds=SECONDS, rungs=one, languages=("eng",), subtitles=False, title="Mixed codecs"
+    )
+    make(mixed / "hevc.mp4", Video(codec="libx265", size=(320, 180), gop=50, options=HEVC), None, seconds=SECONDS)
+    make(mixed / "surround.mp4", None, Audio(codec="eac3", layout="5.1", bitrate=192_000), seconds=SECONDS)
+    with (mixed / "asset.toml").open("a") as description:
+        description.write('\n[[source]]\nfile = "hevc.mp4"\n\n[[source]]\nfile = "surround.mp4"\nlanguage = "eng"\n')
     return folder
 
 

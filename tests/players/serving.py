@@ -22,7 +22,9 @@ def serving(path: Path) -> Iterator[str]:
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True) as process:
             try:
                 assert process.stdout is not None
-                origin = next((found[1] for line in process.stdout if (found := re.match(r"Watch\s+(http://\S+)/", line))), None)
+                origin = next(
+                    (found[1] for line in process.stdout if (found := re.match(r"Watch\s+(http://\S+)/", line))), None
+                )
                 log.seek(0)
                 assert origin, f"the server did not start: {log.read()}"
                 yield origin

@@ -1,9 +1,9 @@
 // Reads an asset with the parsers of Video.js and GPAC and prints what they understood, and all they complained about.
-// node strict_parsers.mjs WEB_FOLDER ASSET_URL   ->  one JSON document
+// node strict_parsers.mjs WEB_FOLDER ASSET_URL [--ts]   ->  one JSON document; --ts: main-ts.m3u8 too
 import { createRequire } from "node:module";
 import { resolve } from "node:path";
 
-const [webFolder, asset] = process.argv.slice(2);
+const [webFolder, asset, ts] = process.argv.slice(2);
 const require = createRequire(resolve(webFolder, "package.json"));
 const { Parser } = require("m3u8-parser");
 const { parse: parseMpd } = require("mpd-parser");
@@ -91,5 +91,5 @@ async function dash() {
   };
 }
 
-const result = { hls: await hls("main.m3u8"), ts: await hls("main-ts.m3u8"), dash: await dash(), complaints };
+const result = { hls: await hls("main.m3u8"), ts: ts ? await hls("main-ts.m3u8") : null, dash: await dash(), complaints };
 console.log(JSON.stringify(result));

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Browser, Page, Route, expect
 
 from tests.players.abilities import ALLOWED_CONSOLE
 from tests.players.browser import DEADLINE_S, Watched, unexpected
@@ -22,7 +22,13 @@ pytestmark = [
     pytest.mark.needs("chromium", "web"),
 ]
 
-LABELS = {"hls": "hls.js", "dash": "dash.js", "shaka-hls": "Shaka · HLS", "shaka-dash": "Shaka · DASH", "native": "Browser’s own HLS"}
+LABELS = {
+    "hls": "hls.js",
+    "dash": "dash.js",
+    "shaka-hls": "Shaka · HLS",
+    "shaka-dash": "Shaka · DASH",
+    "native": "Browser’s own HLS",
+}
 # The page's policy forbids eval, on which Page.wait_for_function rests: wait for an event inside instead.
 PLAYED = """seconds => new Promise((resolve) => {
     const video = document.querySelector("video");
@@ -105,12 +111,12 @@ async def test_says_in_words_what_is_wrong(page: Page, library: Path, tmp_path: 
 async def test_an_asset_that_is_being_prepared_starts_by_itself(page: Page, origin: str) -> None:
     states = iter(["preparing", "preparing"])
 
-    async def listing(route: object) -> None:
-        response = await route.fetch()  # type: ignore[attr-defined]
+    async def listing(route: Route) -> None:
+        response = await route.fetch()
         body = await response.json()
         for asset in body["assets"]:
             asset["state"] = next(states, "ready")
-        await route.fulfill(response=response, json=body)  # type: ignore[attr-defined]
+        await route.fulfill(response=response, json=body)
 
     await page.route("**/assets.json", listing)
     await page.goto(f"{origin}/#asset=ladder&player=hls")

@@ -9,6 +9,8 @@ import subprocess
 from html import unescape
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
+from urllib.request import urlopen
 
 import numpy as np
 import pytest
@@ -24,7 +26,9 @@ DEADLINE_S = 60
 FRAMES = SECONDS * FPS
 RUNGS = (90, 180, 360)
 # Lines that ffmpeg prints about streams of ours which are as they should be.
-FFMPEG_SAYS = {r"Can't support the subtitle\(uri: ": "its HLS demuxer has no WebVTT; it says so for each subtitle playlist"}
+FFMPEG_SAYS = {
+    r"Can't support the subtitle\(uri: ": "its HLS demuxer has no WebVTT; it says so for each subtitle playlist"
+}
 
 
 def able(engine: str, ability: str) -> pytest.MarkDecorator:
@@ -57,7 +61,8 @@ def probe(url: str, *arguments: str) -> list[dict[str, Any]]:
     """The streams of ``url``, with the number of frames that were decoded."""
     done = run("ffprobe", "-v", "error", "-count_frames", "-show_streams", "-of", "json", *arguments, url)
     assert done.stderr == b""
-    return json.loads(done.stdout)["streams"]
+    streams: list[dict[str, Any]] = json.loads(done.stdout)["streams"]
+    return streams
 
 
 def frame_number(picture: bytes, width: int, height: int) -> int:
@@ -153,8 +158,6 @@ def test_ffmpeg_reads_the_keyframes(client: Client, origin: str) -> None:
         streams = [probe(manifest(origin, client), "-select_streams", f"v:{3 + number}")[0] for number in range(3)]
         assert [stream["nb_read_frames"] for stream in streams] == [str(SECONDS // 2)] * 3
         return
-    listing = run("ffprobe", "-v", "quiet", "-show_entries", "format=filename", manifest(origin, client))
-    assert listing.returncode == 0
     playlist = iframe_playlist(manifest(origin, client))
     pictures = ffmpeg("-i", playlist, "-pix_fmt", "gray", "-fps_mode", "passthrough", "-f", "rawvideo", "-")
     height = int(re.findall(r"/v(\d+)-", playlist)[0])
@@ -165,12 +168,10 @@ def test_ffmpeg_reads_the_keyframes(client: Client, origin: str) -> None:
 
 def iframe_playlist(url: str) -> str:
     """The URL of the last I-frame playlist of a multivariant playlist."""
-    from urllib.parse import urljoin
-    from urllib.request import urlopen
-
     with urlopen(url, timeout=DEADLINE_S) as answer:
-        text = answer.read().decode()
-    return urljoin(url, re.findall(r'#EXT-X-I-FRAME-STREAM-INF:.*URI="([^"]+)"', text)[-1])
+        text = str(answer.read().decode())
+    uris: list[str] = re.findall(r'#EXT-X-I-FRAME-STREAM-INF:.*URI="([^"]+)"', text)
+    return urljoin(url, uris[-1])
 
 
 # ---- GStreamer ----
@@ -179,10 +180,15 @@ def iframe_playlist(url: str) -> str:
 def gstreamer(url: str, *, picture: str = "fakesink sync=false", text: str = "fakesink sync=false") -> None:
     """Play ``url`` to its end as fast as it goes; GStreamer must neither fail nor warn."""
     done = run(
-        "gst-launch-1.0", "playbin3", f"uri={url}", f"video-sink={picture}", "audio-sink=fakesink sync=false", f"text-sink={text}"
+        "gst-launch-1.0",
+        "playbin3",
+        f"uri={url}",
+        f"video-sink={picture}",
+        "audio-sink=fakesink sync=false",
+        f"text-sink={text}",
     )
     told = (done.stdout + done.stderr).decode()
-    assert "Got EOS" in told or "EOS" in told, told
+    assert "Got EOS" in told, told
     assert not re.search(r"WARN|ERROR|CRITICAL", told), told
 
 
@@ -201,7 +207,9 @@ def test_gstreamer_shows_the_subtitles(client: Client, origin: str, tmp_path: Pa
     # Which cues are shown, and that a ladder with all its groups plays to the end.
     written = tmp_path / "text"
     gstreamer(manifest(origin, client), text=f"filesink location={written} sync=false")
-    text = unescape(unescape(written.read_text()))  # its WebVTT parser makes Pango markup of text that is escaped already
+    text = unescape(
+        unescape(written.read_text())
+    )  # its WebVTT parser makes Pango markup of text that is escaped already
     assert any(text == "".join(cues[:SECONDS]) for cues in CUES.values()), text
 
 
@@ -211,7 +219,17 @@ def test_gstreamer_shows_the_subtitles(client: Client, origin: str, tmp_path: Pa
 def streamlink(url: str, target: Path, quality: str = "best", *options: str) -> list[dict[str, Any]]:
     """Download with streamlink into ``target``; gives its streams with their frames."""
     scheme = "dash" if url.endswith(".mpd") else "hls"
-    done = run("streamlink", "--loglevel", "warning", "--force", *options, "--output", str(target), f"{scheme}://{url}", quality)
+    done = run(
+        "streamlink",
+        "--loglevel",
+        "warning",
+        "--force",
+        *options,
+        "--output",
+        str(target),
+        f"{scheme}://{url}",
+        quality,
+    )
     assert done.stderr == b"" and not re.search(rb"warning|error", done.stdout), done
     return probe(str(target))
 

@@ -21,16 +21,17 @@ pytestmark = [pytest.mark.slow, pytest.mark.players, pytest.mark.needs("node", "
 DEADLINE_S = 120
 ALLOWED = {
     r"Found multiple boxes of type styp": "mp4box keeps styp in one slot and says that it makes a list: several segments in one go",
+    r"'dfLa' read 38 more bytes than": "mp4box 2.4 goes on where a FLAC metadata block is flagged as the last one, instead of ending",
 }
 RUNGS = {"v90": (160, 90), "v180": (320, 180), "v360": (640, 360)}
 Understood = dict[str, Any]
 
 
-def understand(asset_url: str) -> Understood:
+def understand(asset_url: str, *options: str) -> Understood:
     """What the parsers understood of the asset; they must have nothing to complain about."""
     node = find_program("node")
     assert node
-    command = [node, str(Path(__file__).with_name("strict_parsers.mjs")), str(ROOT / "web"), asset_url]
+    command = [node, str(Path(__file__).with_name("strict_parsers.mjs")), str(ROOT / "web"), asset_url, *options]
     done = subprocess.run(command, capture_output=True, timeout=DEADLINE_S, check=False)
     assert done.returncode == 0 and done.stderr == b"", done.stderr.decode()[-3000:]
     told: Understood = json.loads(done.stdout)
@@ -40,7 +41,7 @@ def understand(asset_url: str) -> Understood:
 
 @pytest.fixture(scope="module")
 def understood(origin: str) -> Understood:
-    return understand(f"{origin}/v/ladder")
+    return understand(f"{origin}/v/ladder", "--ts")
 
 
 def fetched(url: str) -> str:
@@ -116,18 +117,22 @@ def test_the_mpd_says_the_same(understood: Understood) -> None:
             assert [segment["uri"].rpartition("/")[2] for segment in item["segments"]] == ["all.vtt"]
             continue
         base = hls["url"].rpartition("/")[0]
-        assert [segment["uri"] for segment in item["segments"]] == [f"{base}/{segment['uri']}" for segment in hls["segments"]]
+        assert [segment["uri"] for segment in item["segments"]] == [
+            f"{base}/{segment['uri']}" for segment in hls["segments"]
+        ]
         for mine, theirs in zip(item["segments"], hls["segments"], strict=True):
             assert mine["duration"] == pytest.approx(theirs["duration"], abs=1e-6)
         if name.startswith("v"):
-            assert item["attributes"]["RESOLUTION"] == {"width": RUNGS[name.partition("-")[0]][0], "height": RUNGS[name.partition("-")[0]][1]}
+            width, height = RUNGS[name.partition("-")[0]]
+            assert item["attributes"]["RESOLUTION"] == {"width": width, "height": height}
 
 
-@pytest.mark.parametrize("codec, audio", [("libx265", "eac3"), ("libx264", "ac3"), ("libvpx-vp9", "libopus"), ("libx264", "flac")])
+@pytest.mark.parametrize(
+    "codec, audio", [("libx265", "eac3"), ("libx264", "ac3"), ("libvpx-vp9", "libopus"), ("libx264", "flac")]
+)
 def test_other_codecs(tmp_path: Path, codec: str, audio: str) -> None:
     make(tmp_path / "clip.mp4", Video(codec=codec), Audio(codec=audio), seconds=4, strict="experimental")
     with serving(tmp_path) as origin:
-        # H.264 with AAC alone goes into TS: where there is none the flavour is a 404, and the parsers are not asked.
         told = understand(f"{origin}/v/clip")
     for uri, playlist in told["hls"]["media"].items():
         assert playlist["file"]["gaps"] == 0, uri

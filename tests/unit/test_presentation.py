@@ -83,13 +83,13 @@ def test_rungs_are_cut_at_the_keyframes_that_they_share() -> None:
 
 def test_a_rung_with_long_gops_is_not_offered() -> None:
     p = build([given(video_track((325, 25))), given(video_track((50,) * 7), source=1)])
-    assert codes(p) == [("gop_too_long", "source 0, track 1")]
+    assert codes(p) == [("gop_too_long", "source 0 track 1")]
     assert [r.source for r in p.video] == [1]
 
 
 def test_the_last_gop_counts_as_well() -> None:
     p = build([given(video_track((25, 325))), given(audio_track(700))])
-    assert codes(p) == [("gop_too_long", "source 0, track 1")]
+    assert codes(p) == [("gop_too_long", "source 0 track 1")]
     assert not p.video and p.audio
 
 
@@ -97,13 +97,13 @@ def test_a_rung_that_shares_too_few_keyframes_is_not_offered() -> None:
     p = build(
         [given(video_track((50,) * 7)), given(video_track((60,) * 5 + (50,)), source=1)], limits=Limits(max_segment=8)
     )
-    assert codes(p) == [("keyframes_unaligned", "source 1, track 1")]
+    assert codes(p) == [("keyframes_unaligned", "source 1 track 1")]
     assert [r.source for r in p.video] == [0]
 
 
 def test_a_rung_that_is_much_shorter_is_not_offered() -> None:
     p = build([given(video_track((50,) * 12)), given(video_track((50,) * 4), source=1)])
-    assert codes(p) == [("keyframes_unaligned", "source 1, track 1")]
+    assert codes(p) == [("keyframes_unaligned", "source 1 track 1")]
 
 
 def test_a_rung_alone_with_open_gops_is_cut_at_those() -> None:
@@ -156,8 +156,8 @@ def test_what_is_not_offered_becomes_a_finding() -> None:
     p = build(inputs)
     assert codes(p) == [
         ("profile_unplayable", "track 1"),
-        ("track_empty", "source 1, track 2"),
-        ("sample_entry_change", "source 0, track 7"),
+        ("track_empty", "source 1 track 2"),
+        ("sample_entry_change", "source 0 track 7"),
     ]
     assert len(p.audio) == 1 and not p.video
 
@@ -192,7 +192,7 @@ def test_a_trimmed_presentation_starts_at_the_keyframe_that_its_first_picture_ne
 def test_an_edit_that_cuts_one_track_leaves_the_others() -> None:
     cut = audio_track(edits=[(1000, 0, 1 << 16), (1000, 96000, 1 << 16)], id=3)
     p = build([given(video_track()), given(audio_track()), given(cut)])
-    assert codes(p) == [("edit_unsupported", "source 0, track 3")]
+    assert codes(p) == [("edit_unsupported", "source 0 track 3")]
     assert len(p.video) == len(p.audio) == 1
 
 
