@@ -28,12 +28,12 @@ native: ## rebuild the kernels in place
 test: ## the everyday tests
 	@$(PYTHON) tools/apt.py test
 	@$(PREPARE) --web test
-	@$(BIN)/python -m pytest -m "not slow" -q --durations=20 $(ARGS)
+	@$(BIN)/python -m pytest -m "not slow" --durations=20 $(ARGS)
 
 test-slow: ## the tests that take long, the sanitizers, the fuzzers, and the smallest run of the benchmarks
 	@$(PYTHON) tools/apt.py test slow
 	@$(PREPARE) --web test
-	@$(BIN)/python -m pytest -m slow -q --durations=20 $(ARGS)
+	@$(BIN)/python -m pytest -m slow --durations=20 $(ARGS)
 	@$(MAKE) --no-print-directory sanitize fuzz
 	@$(BIN)/python -m benchmarks packaging --minutes 1 --runs 1
 

@@ -127,8 +127,8 @@ async def log(ctx: Context) -> None:
 def _check_head(request: web.Request) -> None:
     """What a parser lets pass and two servers in a row could understand in two ways (RFC 9112 sections 2.3, 3.2, 6.1)."""
     hosts = request.headers.getall(hdrs.HOST, ())
-    if request.version not in (HttpVersion10, HttpVersion11):
-        # The answer's version follows the request's.
+    # Not ``request.version``, which is fixed once it was asked for; the answer's version follows the request's.
+    if request._version not in (HttpVersion10, HttpVersion11):
         request._version = HttpVersion11
         raise StreamGateError("request_malformed", "only HTTP/1.1 and HTTP/1.0 are spoken here")
     if len(hosts) != 1 and (hosts or request.version == HttpVersion11):

@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, settings
 ROOT = Path(__file__).resolve().parent.parent
 SLOW_TIMEOUT_S = 600
 ALLOWED_SKIP = "no GPU"
+EMPTY = "nothing to run on, such as real footage (STREAMGATE_MEDIA)"
 
 # Shared machines stall now and then: a deadline per example would make tests flaky; pytest-timeout bounds the whole.
 settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=50)
@@ -67,6 +68,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for tool in tools:
             known.setdefault(tool, missing(tool))
         reasons = [reason for tool in tools if (reason := known[tool])]
+        reasons += [EMPTY for marker in item.iter_markers("skip") if "empty parameter set" in str(marker.kwargs)]
         if reasons:
             left.append(item)
             config.stash[_left_out]["; ".join(reasons)].append(item.nodeid)

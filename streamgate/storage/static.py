@@ -54,16 +54,15 @@ def write(
             written += _ts(asset, folder)
         return written + _playlists(made, folder, ts, trick_play)
     except OSError as e:
-        raise _unfinished("output_failed", f"{folder}: {os.strerror(e.errno or errno.EIO)}", done) from e
+        raise _unfinished("output_failed", os.strerror(e.errno or errno.EIO), folder, done) from e
     except StreamGateError as e:
         if e.code == "output_exists":
             raise
-        raise _unfinished(e.code, f"{folder}: {e.detail}", done) from e
+        raise _unfinished(e.code, e.detail, folder, done) from e
 
 
-def _unfinished(code: str, detail: str, segments: int) -> StreamGateError:
-    left = f"{segments} segments of each rendition" if segments else "no whole segment"
-    return StreamGateError(code, f"{detail}; left there unfinished, with {left}")
+def _unfinished(code: str, detail: str, folder: Path, segments: int) -> StreamGateError:
+    return StreamGateError(code, f"{detail}; {folder} is left unfinished (whole segments of each rendition: {segments})")
 
 
 def _segments(asset: Asset, folder: Path, trick_play: bool, progress: Callable[[int, int], None]) -> int:

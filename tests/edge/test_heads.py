@@ -62,6 +62,12 @@ async def test_ambiguous_heads_are_refused(edge: Edge, head: bytes) -> None:
     assert (await edge.ask("/health/live")).status == 200
 
 
+@pytest.mark.parametrize("line", [b"GET / HTTP/2.0\r\nHost: a", b"GET / HTTP/0.9\r\nHost: a", b"GET /"])
+async def test_other_versions_are_answered_in_ours(edge: Edge, line: bytes) -> None:
+    answer = await answers(edge, line + b"\r\nConnection: close\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\n") and b'"request_malformed"' in answer
+
+
 @pytest.mark.parametrize(
     "head",
     [

@@ -26,14 +26,16 @@ def able(ability: str) -> pytest.MarkDecorator:
 
 @able("end")
 async def test_plays_to_the_end_with_every_frame(client: Client, open_player: Opener) -> None:
-    # One rung: a player that switches decodes the pictures around the switch twice.
+    # One rung: a player that switches decodes the pictures around the switch twice. Started before anything is loaded.
     async with open_player(client, "single") as player:
-        await player.until("p => p.video.readyState >= 3")
         await player.run("p => p.play()")
         await player.until("p => p.video.ended", deadline=3 * SECONDS)
         # Counted are the frames that left the decoder, dropped ones too: a busy machine drops, but it loses none.
         frames = await player.run("p => p.frames()")
-        assert (frames["total"], frames["corrupted"]) == (SECONDS * FPS, 0)
+        assert frames["corrupted"] == 0
+        assert 0 <= frames["total"] - SECONDS * FPS <= client.again
+        if client.manifest == "main-ts.m3u8":
+            assert await player.run("p => p.warnings") == []
         await player.assert_clean()
 
 

@@ -43,6 +43,13 @@ def test_no_gpu_is_a_reason(tmp_path: Path) -> None:
     assert "no GPU" in told
 
 
+def test_a_test_of_nothing_is_told_and_not_a_skip(tmp_path: Path) -> None:
+    source = "@pytest.mark.parametrize('x', [])\ndef test_a(x): assert False\ndef test_b(): pass\n"
+    status, told = run(tmp_path, source)
+    assert status == 0
+    assert "1 tests: nothing to run on" in told
+
+
 def test_a_missing_program_is_told_and_not_a_skip(tmp_path: Path) -> None:
     source = "@pytest.mark.needs('no-such-program')\ndef test_a(): assert False\ndef test_b(): pass\n"
     status, told = run(tmp_path, source)

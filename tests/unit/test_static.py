@@ -66,12 +66,13 @@ def test_progress_is_told_per_segment(asset: Asset, tmp_path: Path) -> None:
 
 
 def test_a_source_cut_off_meanwhile(asset: Asset, clip: Path, tmp_path: Path) -> None:
-    plan = asset.presentation.video[0].segment(1)
-    os.truncate(clip, plan.span[0] + 10)
+    made = asset.presentation
+    spans = [r.segment(0).span for r in (*made.video, *made.audio)]
+    os.truncate(clip, max(offset + length for offset, length in spans))
     with pytest.raises(StreamGateError) as caught:
         static.write(asset, tmp_path / "out")
     assert caught.value.code == "source_truncated"
-    assert "left there unfinished, with 1 segments of each rendition" in caught.value.detail
+    assert f"{tmp_path / 'out'} is left unfinished (whole segments of each rendition: 1)" in caught.value.detail
     assert not list(tmp_path.glob("out/*.m3u8"))
 
 
@@ -88,8 +89,7 @@ def test_a_full_disk(clip: Path, tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "[output_failed]" in done.stderr
     assert "File too large" in done.stderr
-    assert f"{out}" in done.stderr
-    assert "left there unfinished, with no whole segment" in done.stderr
+    assert f"{out} is left unfinished (whole segments of each rendition: 0)" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (out / "main.m3u8").exists()
 
