@@ -35,7 +35,6 @@ test-slow: ## the tests that take long, the sanitizers, the fuzzers, and the sma
 	@$(PREPARE) --web test
 	@$(BIN)/python -m pytest -m slow --durations=20 $(ARGS)
 	@$(MAKE) --no-print-directory sanitize fuzz
-	@$(BIN)/python -m benchmarks packaging --minutes 1 --runs 1
 
 lint: ## ruff, mypy, the floors, stubs against kernels
 	@$(PREPARE) lint

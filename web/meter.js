@@ -58,7 +58,7 @@ export class Meter {
       Rung: rateLabel(stats.bandwidth),
       Throughput: rateLabel(stats.throughput),
       Buffer: `${ahead.toFixed(1)} s`,
-      Frames: `${frames.totalVideoFrames} shown · ${frames.droppedVideoFrames} dropped`,
+      Frames: `${frames.totalVideoFrames - frames.droppedVideoFrames} shown · ${frames.droppedVideoFrames} dropped`,
       Codecs: stats.codecs || "–",
       Warnings: this.warnings.length ? `${this.warnings.length} · ${this.warnings.at(-1)}` : "none",
     };

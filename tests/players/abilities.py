@@ -21,8 +21,6 @@ class Client:
     # Seconds from the player's zero to the first picture. hls.js and Shaka put the HLS clock's zero where the first sample is
     # *decoded*; the picture is shown its reordering delay later. Players of DASH are told (presentationTimeOffset).
     offset: float = 0.0
-    # Frames that may be decoded twice: Shaka seeks when it starts, and the decoder has the first pictures by then.
-    again: int = 0
     end: Ability = True
     seek: Ability = True
     rung: Ability = True
@@ -60,8 +58,8 @@ BROWSER = (
     Client("hls.js", "hls", "main.m3u8", offset=REORDERING),
     Client("hls.js TS", "hls", "main-ts.m3u8", offset=REORDERING, language=TS_LANGUAGE, iframes=TS_IFRAMES),
     Client("dash.js", "dash", "main.mpd", iframes=DASHJS_IFRAMES),
-    Client("Shaka HLS", "shaka-hls", "main.m3u8", offset=REORDERING, again=8),
-    Client("Shaka DASH", "shaka-dash", "main.mpd", again=8),
+    Client("Shaka HLS", "shaka-hls", "main.m3u8", offset=REORDERING),
+    Client("Shaka DASH", "shaka-dash", "main.mpd"),
     Client(
         "Chromium HLS", "native", "main.m3u8",
         rung=NATIVE_RUNG, language=NATIVE_AUDIO, subtitles=NATIVE_TEXT, iframes=NATIVE_IFRAMES,
@@ -104,7 +102,7 @@ ALLOWED_WARNINGS = {
 }
 # Patterns of the browser's console.
 ALLOWED_CONSOLE = {
-    r"\[CapabilitiesFilter\] Codec (video/mp4;codecs=\"hvc1|audio/mp4;codecs=\"ec-3).* not supported\\.": (
+    r"\[CapabilitiesFilter\] Codec (video/mp4;codecs=\"hvc1|audio/mp4;codecs=\"ec-3).* not supported\.": (
         "dash.js says which codecs the browser has not: Debian's Chromium has neither HEVC nor E-AC-3"
     ),
     r"\[CapabilitiesFilter\] AdaptationSet .* removed because of no supported Representation": "and which sets are empty without them",

@@ -30,6 +30,7 @@ def run(folder: Path, source: str) -> tuple[int, str]:
         "@pytest.mark.skipif(True, reason='not today')\ndef test_a(): pass",
         "def test_b(): pass\npytest.skip('all of it', allow_module_level=True)",
     ],
+    ids=["call", "mark", "condition", "module"],
 )
 def test_a_skip_fails_the_run(source: str, tmp_path: Path) -> None:
     status, told = run(tmp_path, source + "\ndef test_c(): pass\n")
