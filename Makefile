@@ -33,8 +33,8 @@ test: ## the everyday tests
 test-slow: ## the tests that take long, the sanitizers, the fuzzers, and the smallest run of the benchmarks
 	@$(PYTHON) tools/apt.py test slow
 	@$(PREPARE) --web test
-	@$(BIN)/python -m pytest -m slow --durations=20 $(ARGS)
 	@$(MAKE) --no-print-directory sanitize fuzz
+	@$(BIN)/python -m pytest -m slow --durations=20 $(ARGS)
 
 lint: ## ruff, mypy, the floors, stubs against kernels
 	@$(PREPARE) lint

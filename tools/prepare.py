@@ -114,7 +114,7 @@ def web() -> None:
     if not (ROOT / "web/node_modules").exists():
         (STAMPS / "npm").unlink(missing_ok=True)
     if step("npm", lock, "Installing the players"):
-        run(BIN / "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error", cwd=ROOT / "web")
+        run(BIN / "npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--silent", cwd=ROOT / "web")
         done("npm", lock)
     key = digest(sources, lock)
     if not PAGES.exists():

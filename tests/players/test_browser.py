@@ -17,6 +17,8 @@ pytestmark = [
 
 # Frames that may be decoded twice: a player may seek when it starts (hls.js, Shaka), and the decoder has the first pictures then.
 TWICE = 8
+# dash.js pauses at the end by itself, now and then before the element has told that it ended.
+ENDED = "p => p.video.ended || (p.video.paused && p.video.currentTime >= p.video.duration - 0.05)"
 TONES = {"en": (440, 660), "fr": (660, 440)}  # Hz: what is heard, and what is not
 
 
@@ -31,7 +33,7 @@ async def test_plays_to_the_end_with_every_frame(client: Client, open_player: Op
     # One rung: a player that switches decodes the pictures around the switch twice. Started before anything is loaded.
     async with open_player(client, "single") as player:
         await player.run("p => p.play()")
-        await player.until("p => p.video.ended", deadline=3 * SECONDS)
+        await player.until(ENDED, deadline=3 * SECONDS)
         # Counted are the frames that left the decoder, dropped ones too: a busy machine drops, but it loses none.
         frames = await player.run("p => p.frames()")
         assert frames["corrupted"] == 0
@@ -44,6 +46,7 @@ async def test_plays_to_the_end_with_every_frame(client: Client, open_player: Op
 @able("seek")
 async def test_seeks_to_the_exact_picture(client: Client, open_player: Opener) -> None:
     async with open_player(client) as player:
+        await player.until("p => p.video.readyState >= 3")  # Shaka seeks to its own start, which would undo ours
         for frame in (100, 30, 180, 51, 2):
             await player.run("(p, t) => p.seek(t)", (frame + 0.5) / FPS + client.offset)
             await player.until("(p, n) => p.video.readyState >= 2 && !p.video.seeking && p.frameNumber() === n", frame)
