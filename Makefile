@@ -7,7 +7,7 @@ PREPARE := $(PYTHON) tools/prepare.py
 CHECKED := streamgate edge benchmarks tools
 
 export PORT VIDEO
-.PHONY: help demo setup native test test-slow lint sanitize fuzz bench lock clean
+.PHONY: help demo setup native test test-slow micro slow lint sanitize fuzz bench lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -33,7 +33,12 @@ test: ## the everyday tests
 test-slow: ## the tests that take long, the sanitizers, the fuzzers, and the smallest run of the benchmarks
 	@$(PYTHON) tools/apt.py test slow
 	@$(PREPARE) --web test
-	@$(MAKE) --no-print-directory sanitize fuzz
+	@status=0; for part in sanitize fuzz micro slow; do $(MAKE) --no-print-directory $$part || status=1; done; exit $$status
+
+micro:
+	@$(BIN)/python -m pytest -q --timeout 300 benchmarks/micro
+
+slow:
 	@$(BIN)/python -m pytest -m slow --durations=20 $(ARGS)
 
 lint: ## ruff, mypy, the floors, stubs against kernels

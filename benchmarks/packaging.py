@@ -95,6 +95,7 @@ def _ours(title: Path, out: Path) -> list[str | Path]:
 
 def _ffmpeg(title: Path, out: Path) -> list[str | Path]:
     options = "-c copy -f hls -hls_time 4 -hls_playlist_type vod -hls_segment_type fmp4".split()
+    # Debian's build is the peer, by its full path: an ffmpeg that a wheel puts on the PATH is another one.
     return ["/usr/bin/ffmpeg", "-v", "error", "-i", title, *options, out / "main.m3u8"]
 
 

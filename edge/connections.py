@@ -101,7 +101,7 @@ class Connection(web.RequestHandler):
             node.telemetry.count("connections_refused")
             error = StreamGateError("overloaded", "there are too many connections")
             stream = cast(asyncio.Transport, transport)
-            stream.write(problems.bare(error, node.settings.edge.retry_after))
+            stream.write(problems.bare(self._problem(error)))
             stream.close()
             self._force_close = True
             self._manager = None
@@ -166,8 +166,7 @@ class Connection(web.RequestHandler):
         node.telemetry.count("errors", code=error.code)
         node.telemetry.count("requests", route="malformed", status=str(error.status))
         request._version = HttpVersion11
-        response = problems.response(error, node.settings.edge.retry_after)
-        common_headers(node, None, response)
+        response = self._problem(error)
         response.force_close()
         return response
 
@@ -178,6 +177,13 @@ class Connection(web.RequestHandler):
         if isinstance(resp, web.HTTPException) and resp.status >= 400:
             resp = problems.from_aiohttp(resp, self._connections.node.settings.edge.retry_after)
         return await super().finish_response(request, resp, start_time)
+
+    def _problem(self, error: StreamGateError) -> web.Response:
+        """The answer to what is no request; whose origin it comes from is not known."""
+        node = self._connections.node
+        response = problems.response(error, node.settings.edge.retry_after)
+        common_headers(node, None, response)
+        return response
 
     def _start_timer(self) -> None:
         if self._head_timer is None:
@@ -203,6 +209,6 @@ class Connection(web.RequestHandler):
             node = self._connections.node
             node.telemetry.count("errors", code=code)
             node.telemetry.count("requests", route="malformed", status=str(CODES[code].status))
-            self.transport.write(problems.bare(StreamGateError(code), node.settings.edge.retry_after))
+            self.transport.write(problems.bare(self._problem(StreamGateError(code))))
         self._stop_timer()
         self.force_close()

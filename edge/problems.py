@@ -64,15 +64,9 @@ def from_aiohttp(error: web.HTTPException, retry_after: int) -> web.Response:
     return answer
 
 
-def bare(error: StreamGateError, retry_after: int) -> bytes:
-    """The answer as bytes, for connections that have no request yet; the connection is closed after it."""
-    content = body(error)
-    lines = [f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}"]
-    fields = {
-        **headers(error, retry_after),
-        "Content-Type": MEDIA_TYPE,
-        "Content-Length": str(len(content)),
-        "Connection": "close",
-    }
-    lines += [f"{name}: {value}" for name, value in fields.items()]
+def bare(answer: web.Response) -> bytes:
+    """``answer`` as bytes, for connections that have no request yet; the connection is closed after it."""
+    content = answer.body if isinstance(answer.body, bytes) else b""
+    fields = {**answer.headers, "Content-Length": str(len(content)), "Connection": "close"}
+    lines = [f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}", *(f"{name}: {value}" for name, value in fields.items())]
     return "\r\n".join((*lines, "", "")).encode("ascii") + content

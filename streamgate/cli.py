@@ -24,8 +24,11 @@ if TYPE_CHECKING:
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
+INTERRUPTED = 130  # 128 + SIGINT, as shells tell it
+
+
 class _Commands(click.Group):
-    """A group that prints a StreamGateError as one line and exits with 1."""
+    """A group that prints a StreamGateError as one line and exits with 1; Ctrl-C gives 130."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -33,6 +36,9 @@ class _Commands(click.Group):
         except StreamGateError as e:
             click.echo(f"error: {e.detail} [{e.code}]", err=True)
             ctx.exit(1)
+        except KeyboardInterrupt:
+            click.echo("interrupted", err=True)
+            ctx.exit(INTERRUPTED)
 
 
 def _version() -> str:

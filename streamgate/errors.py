@@ -71,7 +71,6 @@ CODES: dict[str, Code] = {
     "listen_failed": Code(500, "internal", False, "the address cannot be listened on"),
     "output_exists": Code(409, "creator", False, "the output folder is not empty"),
     "output_failed": Code(507, "internal", True, "the output cannot be written"),
-    "extra_missing": Code(500, "internal", False, "an optional dependency is not installed"),
 }
 
 

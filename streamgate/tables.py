@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 # These are copied and compared: never broken into lines.
@@ -21,7 +22,7 @@ def show(told: dict[str, Any], console: Console | None = None) -> None:
         out.width = _PIPED
     for source in told["sources"]:
         layout = "fragmented" if source["fragmented"] else "progressive"
-        out.print(f"[bold]{source['file']}[/]  {source['bytes'] / 1e6:.1f} MB, {layout} MP4", highlight=False)
+        out.print(f"[bold]{escape(source['file'])}[/]  {source['bytes'] / 1e6:.1f} MB, {layout} MP4", highlight=False)
         out.print(_tracks(source["tracks"]))
     out.print(
         f"[bold]Presentation[/]  {_clock(told['duration'])}, target {told['target_duration']} s"
@@ -50,9 +51,9 @@ def _tracks(tracks: list[dict[str, Any]]) -> Table:
         size = f"{t['width']:g}x{t['height']:g}" if "width" in t else t["language"]
         table.add_row(
             str(t["id"]),
-            kinds.get(t["handler"], t["handler"]),
-            t["codec"] or t["entry"],
-            size,
+            escape(kinds.get(t["handler"], t["handler"])),
+            escape(t["codec"] or t["entry"]),
+            escape(size),
             str(t["samples"]),
             _clock(t["duration"]),
             f"{t['bitrate'] / 1000:.0f}",
@@ -67,13 +68,13 @@ def _renditions(renditions: list[dict[str, Any]]) -> Table:
     table = _table("Rendition", "Codec", "Size", "Rate", "Count", "Length", "Peak", "Mean", right=right)
     for r in renditions:
         if r["kind"] == "text":
-            table.add_row(r["name"], "wvtt", r["language"], "", str(r["segments"]), "", "", "")
+            table.add_row(r["name"], "wvtt", escape(r["language"]), "", str(r["segments"]), "", "", "")
             continue
         rate = f"{r['frame_rate']:.3f}".rstrip("0").rstrip(".") if r["frame_rate"] else ""
         table.add_row(
             r["name"],
-            r["codec"],
-            f"{r['width']}x{r['height']}" if r["kind"] == "video" else r["language"],
+            escape(r["codec"]),
+            f"{r['width']}x{r['height']}" if r["kind"] == "video" else escape(r["language"]),
             rate,
             str(r["segments"]),
             _spread(r["durations"]),
@@ -86,7 +87,7 @@ def _renditions(renditions: list[dict[str, Any]]) -> Table:
 def _findings(findings: list[dict[str, Any]]) -> Table:
     table = _table("Finding", "Subject", "Detail")
     for f in findings:
-        table.add_row(f"[yellow]{f['code']}[/]", f["subject"], f["detail"])
+        table.add_row(f"[yellow]{f['code']}[/]", escape(f["subject"]), escape(f["detail"]))
     return table
 
 

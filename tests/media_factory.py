@@ -14,7 +14,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Video:
-    """What a generated video track is like."""
+    """What a generated video track is like; ``start`` (seconds) is when it begins: MP4 has an empty edit for that."""
 
     size: tuple[int, int] = (160, 90)
     fps: Fraction = Fraction(25)
@@ -25,12 +25,13 @@ class Video:
     variable: bool = False
     pixels: str = "yuv420p"
     bitrate: int = 0
+    start: Fraction = Fraction(0)
     options: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Audio:
-    """What a generated audio track is like."""
+    """What a generated audio track is like; ``start`` is as for video."""
 
     rate: int = 48000
     layout: str = "stereo"
@@ -39,6 +40,7 @@ class Audio:
     pitch: float = 440.0
     bitrate: int = 64000
     format: str = ""
+    start: Fraction = Fraction(0)
 
 
 def _picture(number: int, width: int, height: int) -> np.ndarray:
@@ -58,7 +60,7 @@ def _picture(number: int, width: int, height: int) -> np.ndarray:
 def _video_frames(spec: Video, seconds: float) -> Iterator[av.VideoFrame]:
     ticks = 1 / (spec.fps * (2 if spec.variable else 1))
     count = round(seconds * spec.fps)
-    position = 0
+    position = round(spec.start / ticks)
     for number in range(count):
         frame = av.VideoFrame.from_ndarray(_picture(number, *spec.size), format="rgb24")
         frame.pts, frame.time_base = position, ticks
@@ -68,6 +70,7 @@ def _video_frames(spec: Video, seconds: float) -> Iterator[av.VideoFrame]:
 
 def _audio_frames(spec: Audio, seconds: float) -> Iterator[av.AudioFrame]:
     count = int(seconds * spec.rate)
+    late = round(spec.start * spec.rate)
     channels = av.AudioLayout(spec.layout).nb_channels
     for start in range(0, count, 1024):
         t = (start + np.arange(min(1024, count - start))) / spec.rate
@@ -78,7 +81,7 @@ def _audio_frames(spec: Audio, seconds: float) -> Iterator[av.AudioFrame]:
             frame = av.AudioFrame.from_ndarray(data, format="s16", layout=spec.layout)
         else:
             frame = av.AudioFrame.from_ndarray(wave.astype(np.float32), format="fltp", layout=spec.layout)
-        frame.sample_rate, frame.pts, frame.time_base = spec.rate, start, Fraction(1, spec.rate)
+        frame.sample_rate, frame.pts, frame.time_base = spec.rate, late + start, Fraction(1, spec.rate)
         yield frame
 
 

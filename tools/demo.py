@@ -6,6 +6,7 @@ SINCE (Unix time) is when the user asked; the time from then until the server an
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -21,6 +22,7 @@ DATA = ROOT / "var"
 CLIP = DATA / "media" / "demo"
 POLL_S = 0.05
 ONE_SIGNAL_S = 0.5
+PIECE = 65536  # bytes: as much as a pipe holds
 
 
 def wait_until_ready(server: subprocess.Popen[bytes], port: str) -> bool:
@@ -63,12 +65,23 @@ def main(since: float) -> int:
         print("Making the demo clip", flush=True)
         make_clip(CLIP)
     defaults = {"STREAMGATE__SERVER__DATA": str(DATA / "data"), "STREAMGATE__LOG__LEVEL": "warning"}
-    command = [str(ROOT / ".venv/bin/streamgate"), "serve", str(path), "--port", port]
-    server = signals.server = subprocess.Popen(command, env={**defaults, **os.environ}, process_group=0)
+    command = [str(Path(sys.executable).with_name("streamgate")), "serve", str(path), "--port", port]
+    surroundings = {**defaults, **os.environ}
+    server = signals.server = subprocess.Popen(command, env=surroundings, stdout=subprocess.PIPE, process_group=0)
+    assert server.stdout is not None
+    said = server.stdout.fileno()
+    show(os.read(said, PIECE))  # its addresses, which it writes at once; nothing where it died
     if wait_until_ready(server, port):
-        time.sleep(POLL_S)  # after the server's own lines
-        print(f"Ready after {time.time() - since:.1f} s. Ctrl-C stops it.", flush=True)
+        show(f"Ready after {time.time() - since:.1f} s. Ctrl-C stops it.\n".encode())
+    while more := os.read(said, PIECE):
+        show(more)
     return server.wait()
+
+
+def show(said: bytes) -> None:
+    """Pass bytes on to the standard output; that nobody reads it is no reason to stop."""
+    with contextlib.suppress(OSError):
+        os.write(1, said)
 
 
 if __name__ == "__main__":

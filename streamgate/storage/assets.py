@@ -211,14 +211,26 @@ def _collect(
 
 
 def _codec(source: FileSource, track: Track) -> codecs.Codec:
+    """What the track's sample entry and, where that does not tell all, the heads of some samples say."""
     entry = track.entries[track.entries_used[0]]
     wanted = codecs.wants_first_sample(entry)
-    sample = b""
-    if wanted:
-        # No range: an empty sample.
-        sample = b"".join(source.read(offset, min(length, wanted)) for offset, length in track.ranges(0, 1).tolist())
     delta = int(track.deltas(0, 1)[0])
-    return codecs.describe(entry, handler=track.handler, first_sample=sample, timescale=track.timescale, delta=delta)
+
+    def described(sample: int) -> codecs.Codec:
+        # No range: an empty sample.
+        ranges = track.ranges(sample, sample + 1).tolist() if wanted else []
+        head = b"".join(source.read(offset, min(length, wanted)) for offset, length in ranges)
+        return codecs.describe(entry, handler=track.handler, first_sample=head, timescale=track.timescale, delta=delta)
+
+    codec = described(0)
+    if wanted and track.handler == "vide":
+        # An hev1 or avc3 is renamed where no keyframe that is looked at brings parameter sets of its own.
+        keyframes = track.keyframes
+        for sample in {int(n) for n in (*keyframes[keyframes.size // 2 :][:1], *keyframes[-1:])} - {0}:
+            if codec.entry[4:8] == entry[4:8]:
+                break
+            codec = described(sample)
+    return codec
 
 
 def _label(track: Track) -> str:

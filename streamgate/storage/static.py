@@ -14,7 +14,10 @@ from streamgate.media import dash, hls
 from streamgate.media.presentation import Presentation
 from streamgate.media.renditions import Rendition, TextRendition
 from streamgate.native.gather import Plan
+from streamgate.native.mpegts import Muxer
 from streamgate.storage.assets import Asset
+
+MAX_TS_SEGMENT = 256 << 20  # bytes; a segment of MPEG-TS is built whole, in memory
 
 
 def write(
@@ -24,6 +27,7 @@ def write(
     ts: bool = False,
     trick_play: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    max_ts_segment: int = MAX_TS_SEGMENT,
 ) -> int:
     """Write HLS and DASH of ``asset`` into ``folder``, new or empty; returns the number of bytes written.
 
@@ -31,10 +35,12 @@ def write(
     Playlists come last, so that whoever finds one finds all it names.
     ``progress`` is called with (segments done, segments in all).
 
-    Raises :class:`StreamGateError` ``output_exists`` before anything is written, ``output_failed`` or ``source_*``;
+    Raises :class:`StreamGateError` before anything is written: ``output_exists``, and ``ts_unavailable`` where a segment
+    of MPEG-TS would have more than ``max_ts_segment`` bytes. Raises ``output_failed`` or ``source_*`` later;
     the detail then says how far it came, and what is there stays.
     """
     made = asset.presentation
+    muxers = _ts_muxers(made, max_ts_segment) if ts else {}
     done = 0
 
     def count(segments: int, total: int) -> None:
@@ -50,8 +56,7 @@ def write(
         for name in made.renditions:
             (folder / name).mkdir()
         written = _segments(asset, folder, trick_play, count)
-        if ts:
-            written += _ts(asset, folder)
+        written += _ts(asset, folder, muxers)
         return written + _playlists(made, folder, ts, trick_play)
     except OSError as e:
         raise _unfinished("output_failed", os.strerror(e.errno or errno.EIO), folder, done) from e
@@ -100,13 +105,23 @@ def _put(path: Path, data: bytes | str) -> int:
     return len(body)
 
 
-def _ts(asset: Asset, folder: Path) -> int:
+def _ts_muxers(made: Presentation, limit: int) -> dict[str, Muxer]:
+    """The muxer of each variant, by its name; no segment has more than ``limit`` bytes."""
+    muxers = {name: made.ts_muxer(*name.split("+")) for name in made.ts_variants}
+    for name, muxer in muxers.items():
+        largest = int(muxer.sizes().max(initial=0))
+        if largest > limit:
+            raise StreamGateError("ts_unavailable", f"{name}: a segment has {largest} bytes, more than {limit}")
+    return muxers
+
+
+def _ts(asset: Asset, folder: Path, muxers: dict[str, Muxer]) -> int:
     made = asset.presentation
     written = 0
-    for name, (video, audio) in made.ts_variants.items():
+    for name, muxer in muxers.items():
+        video, audio = made.ts_variants[name]
         out = folder / name
         out.mkdir()
-        muxer = made.ts_muxer(*name.split("+"))
         for n in range(muxer.segments):
             body = muxer.segment(n, _payload(asset, video, n), _payload(asset, audio, n))
             written += _put(out / f"{n}.ts", body)

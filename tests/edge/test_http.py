@@ -292,6 +292,7 @@ async def test_a_head_that_takes_too_long(folder: Path) -> None:
     async with running(Folder(folder), settings(server={"head_timeout": 0.1})) as edge:
         answer = await edge.raw(b"GET / HTTP/1.1\r\nHost:")
         assert (answer.status, answer.code) == (408, "head_timeout")
+        assert (answer.headers["Access-Control-Allow-Origin"], answer.headers["X-Content-Type-Options"]) == ("*", "nosniff")
         async with edge.connect() as (reader, _):
             assert await reader.read() == b""
         # A connection that is being used is left alone, between requests too.
@@ -319,6 +320,7 @@ async def test_too_many_connections(folder: Path) -> None:
             refused = await edge.raw(b"")
             assert (refused.status, refused.code) == (503, "overloaded")
             assert refused.headers["Retry-After"] == "2"
+            assert (refused.headers["Access-Control-Allow-Origin"], refused.headers["Connection"]) == ("*", "close")
             assert edge.node.telemetry.value("connections_refused") == 1
             assert edge.node.telemetry.value("connections") == 2
 

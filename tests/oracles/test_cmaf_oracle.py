@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,9 @@ import pytest
 from streamgate.media.presentation import Rendition
 from streamgate.storage.assets import Asset, discover, open_asset
 from tests.oracles import footage, libav
+
+# The first pictures of an open GOP want the GOP before it; and no pictures are no pictures.
+_NOT_ALONE = {"open-gop.mp4", "no-video.mp4"}
 
 
 @pytest.fixture(scope="session")
@@ -52,6 +56,18 @@ def test_packets_equal_the_sources(name: str, folder: Path) -> None:
     compare(asset, path)
 
 
+@pytest.mark.parametrize(("name", "late"), [("late-audio.mp4", "soun"), ("late-video.mp4", "vide")])
+def test_a_track_that_starts_late_has_an_empty_edit(name: str, late: str, folder: Path) -> None:
+    asset, _ = opened(name, folder)
+    (index,) = asset.indexes
+    delays = {t.handler: sum(duration for duration, media, _ in t.edits if media == -1) for t in index.tracks}
+    # Up to one AAC frame of priming comes before the sound.
+    assert delays.pop(late) == pytest.approx(0.4 * index.timescale, abs=0.03 * index.timescale)
+    assert [*delays.values()] == [0]
+    starts = {r.kind: Fraction(int(r.times[0]), r.timescale) for r in (*asset.presentation.video, *asset.presentation.audio)}
+    assert float(starts["audio"] - starts["video"]) == pytest.approx(0.4 if late == "soun" else -0.4, abs=0.03)
+
+
 @pytest.mark.parametrize("name", footage.CODECS)
 def test_packets_of_other_codecs_equal_the_sources(name: str, folder: Path) -> None:
     compare(*opened(name, folder))
@@ -64,10 +80,11 @@ def test_libav_decodes_without_a_complaint(name: str, folder: Path) -> None:
         assert libav.complaints(whole(asset, rendition)) == []
 
 
-@pytest.mark.parametrize("name", ["b-frames.mp4", "29.97.mp4", "hevc.mp4", *footage.real(".mp4")])
+@pytest.mark.parametrize("name", [*(n for n in (*footage.GENERATED, *footage.CODECS) if n not in _NOT_ALONE), *footage.real(".mp4")])
 def test_every_segment_alone_gives_the_sources_pictures(name: str, folder: Path) -> None:
     """A rung switch at any boundary: init + that segment decode to what the source's decoder shows there."""
     asset, path = opened(name, folder)
+    assert asset.presentation.video or name in footage.real(".mp4")
     for rendition in asset.presentation.video:
         shift = asset.presentation.shift * rendition.timescale
         theirs = dict(libav.file_pictures(path, rendition.track.id))

@@ -93,7 +93,7 @@ def test_packets_equal_the_sources(name: str, tmp_path: Path) -> None:
     assert all(abs(offset - first) <= max(tick, other) for offset, other in offsets), "tracks keep their distance"
 
 
-@pytest.mark.parametrize("name", footage.OTHER_CONTAINERS)
+@pytest.mark.parametrize("name", [*footage.OTHER_CONTAINERS, *footage.real(".mkv", ".webm", ".ts")])
 def test_libav_decodes_without_a_complaint(name: str, tmp_path: Path) -> None:
     asset = remuxed(footage.obtain(name, tmp_path), tmp_path / "data")
     for rendition in (*asset.presentation.video, *asset.presentation.audio):

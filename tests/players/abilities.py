@@ -43,11 +43,15 @@ TS_LANGUAGE = "main-ts.m3u8 muxes the default language into each variant, as old
 DASHJS_IFRAMES = "dash.js drops adaptation sets with the trick-mode property"
 TS_IFRAMES = "main-ts.m3u8 lists no I-frame playlists: they are fMP4, and the flavour is for players without it"
 FFMPEG_SEEK = (
-    "ffmpeg 5.1 loses its place in fMP4 after a seek in HLS: it reports broken samples even of what it packaged itself"
+    "after a seek in HLS ffmpeg 5.1 takes fMP4's samples from wrong places (Invalid NAL unit size) and shows no picture, "
+    "of HLS that it packaged itself as well: test_programs shows that"
 )
 FFMPEG_FAST = "ffmpeg decodes as fast as it can and has no speed of playing"
 FFMPEG_TEXT = "ffmpeg's HLS demuxer has no WebVTT"
-GST_CONTROLS = "gst-launch has no controls: no seek, no choice of rung or track, no rate"
+GST_CONTROLS = (
+    "gst-launch has no controls: no seek, no choice of rung or track, no rate. A program of GStreamer's library has them, but "
+    "its Python bindings (python3-gi) are no dependency of the tests"
+)
 STREAMLINK_FAST = "streamlink writes the stream into a file; the player behind it has the speed"
 STREAMLINK_SEEK = "streamlink starts in the middle of HLS only"
 STREAMLINK_LANGUAGE = "streamlink picks the language of HLS only; of DASH it takes the system's"

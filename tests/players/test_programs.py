@@ -115,6 +115,17 @@ def test_ffmpeg_seeks(client: Client, origin: str) -> None:
 
 
 @pytest.mark.needs("ffmpeg")
+def test_ffmpeg_cannot_seek_in_its_own_hls_either(library: Path, tmp_path: Path) -> None:
+    """What FFMPEG_SEEK says. Where this fails, ffmpeg has learnt it, and the table's "no" can go."""
+    made = tmp_path / "main.m3u8"
+    run("ffmpeg", "-nostdin", "-v", "error", "-i", str(library / "single" / "v180.mp4"), "-c", "copy", "-f", "hls",
+        "-hls_playlist_type", "vod", "-hls_segment_type", "fmp4", str(made))  # fmt: skip
+    done = run("ffmpeg", "-nostdin", "-v", "warning", "-ss", "4", "-i", str(made), "-map", "0:v:0", "-frames:v", "1",
+               "-f", "rawvideo", "-")  # fmt: skip
+    assert done.stdout == b"" and b"Invalid NAL unit size" in done.stderr
+
+
+@pytest.mark.needs("ffmpeg")
 @able("ffmpeg", "rung")
 def test_ffmpeg_picks_a_rung(client: Client, origin: str) -> None:
     found = {

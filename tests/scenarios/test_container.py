@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from edge.pages import NOT_BUILT
 from streamgate.transcode.clip import write_video
 from tests.conftest import ROOT
 
@@ -88,6 +89,9 @@ def test_image(buildah: list[str], image: str, tmp_path: Path) -> None:
         try:
             address = next(line.split()[1] for line in server.stdout if line.startswith("HLS"))
             assert re.search(r"CODECS=\"avc1", run("python3", "-c", FETCH, address))
+            # The pages are not built in the image, but taken along.
+            page = run("python3", "-c", FETCH, address.partition("/v/")[0] + "/")
+            assert ("<html" if (ROOT / "streamgate/web").is_dir() else NOT_BUILT) in page
         finally:
             os.killpg(server.pid, signal.SIGTERM)
         server.communicate(timeout=30)

@@ -6,9 +6,15 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
+from click.testing import CliRunner
+
+from benchmarks import __main__, packaging
+from benchmarks.measure import Row
 
 ROOT = Path(__file__).parents[2]
 
@@ -32,3 +38,28 @@ def test_the_smallest_run_prints_every_row(tmp_path: Path) -> None:
     ]
     assert all(row["ours"] > 0 for row in rows)
     assert {row["met"] for row in rows} == {"undecided", None}
+
+
+Met = bool | Literal["undecided"] | None
+
+
+@pytest.mark.parametrize(
+    ("met", "arguments", "status"),
+    [
+        ([True, False, None], ["--check"], 1),
+        ([True, False, None], ["--check", "--json"], 1),
+        ([True, False, None], [], 0),
+        ([True, "undecided", None], ["--check"], 0),
+    ],
+)
+def test_check_exits_with_1_where_a_goal_is_missed(
+    met: list[Met], arguments: list[str], status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def rows(given: Path | None, *, runs: int, minutes: int | None) -> Iterator[Row]:
+        for n, m in enumerate(met):
+            yield Row("packaging", f"case {n}", "wall", "s", 1.0, "peer", 2.0, 2.0, 1.9, 2.1, 1.5, 2.0, m, runs)
+
+    monkeypatch.setattr(packaging, "run", rows)
+    done = CliRunner().invoke(__main__.main, ["packaging", *arguments], catch_exceptions=False)
+    assert done.exit_code == status
+    assert all(f"case {n}" in done.output for n in range(len(met)))

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -64,6 +68,72 @@ def test_package_writes_what_the_playlists_name(tmp_path: Path) -> None:
     assert all(path.is_file() and path.stat().st_size for path in named)
     assert (out / "main.mpd").is_file()
     assert (out / "main-ts.m3u8").is_file()
+
+
+@pytest.fixture(scope="module")
+def matroska(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make(tmp_path_factory.mktemp("cli") / "clip.mkv", Video(), [Audio()])
+
+
+def test_inspect_of_another_container(matroska: Path) -> None:
+    """It is converted aside; what is told is about the file that the user named."""
+    before = os.listdir(matroska.parent)
+    told = json.loads(run("inspect", matroska, "--json").output)
+    [source] = told["sources"]
+    assert [(t["handler"], t["samples"]) for t in source["tracks"]][0] == ("vide", 150)
+    assert [r["kind"] for r in told["renditions"]] == ["video", "audio"]
+    assert os.listdir(matroska.parent) == before
+
+
+def test_package_of_another_container(matroska: Path, tmp_path: Path) -> None:
+    done = run("package", matroska, tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    segments = sum(p.read_text().count(".m4s") for p in (tmp_path / "out").glob("*/index.m3u8"))
+    assert segments == len(list((tmp_path / "out").glob("*/*.m4s"))) > 2
+    assert all(p.stat().st_size for p in (tmp_path / "out").glob("*/*.m4s"))
+
+
+def test_a_container_that_cannot_be_converted(tmp_path: Path) -> None:
+    path = tmp_path / "broken.mkv"
+    path.write_bytes(b"\x1a\x45\xdf\xa3" + bytes(4096))
+    done = run("package", path, tmp_path / "out")
+    assert done.exit_code == 1
+    assert done.output.startswith("error: ")
+    assert not (tmp_path / "out").exists()
+
+
+def test_progress_is_shown_on_a_terminal(clip: Path, tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "streamgate.cli", "package", str(clip), str(tmp_path / "out")]
+    surroundings = {**os.environ, "TERM": "xterm", "COLUMNS": "80"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs, env=surroundings) as package:
+        os.close(theirs)
+        shown = b""
+        try:
+            while piece := os.read(ours, 4096):
+                shown += piece
+        except OSError:  # EIO: nobody has the other end any more
+            pass
+        finally:
+            os.close(ours)
+        assert package.stdout is not None
+        assert b"main.m3u8" in package.stdout.read()
+    assert package.returncode == 0
+    assert b"Packaging" in shown
+    assert b"100%" in shown
+
+
+def test_ctrl_c_is_130(clip: Path, tmp_path: Path) -> None:
+    """The signal comes while the first segment is written."""
+    script = (
+        "import signal; from streamgate.cli import main; from streamgate.storage import static;"
+        " signal.signal(signal.SIGINT, signal.default_int_handler);"
+        " static._cut = lambda *_: signal.raise_signal(signal.SIGINT);"
+        f" main(['package', {str(clip)!r}, {str(tmp_path / 'out')!r}])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+    assert not (tmp_path / "out/main.m3u8").exists()
 
 
 def test_package_does_not_write_into_a_full_folder(clip: Path, tmp_path: Path) -> None:

@@ -18,12 +18,6 @@ def test_reads_ranges_and_stops_at_the_end(tmp_path: Path) -> None:
     assert source.read(10, 5) == bytes(range(10, 15))
     assert source.read(95, 50) == bytes(range(95, 100))
     assert source.read(200, 5) == b""
-    view = memoryview(bytearray(5))
-    source.read_into(3, view)
-    assert bytes(view) == bytes(range(3, 8))
-    with pytest.raises(StreamGateError) as e:
-        source.read_into(98, view)
-    assert e.value.code == "source_truncated"
 
 
 def test_identity_is_of_the_bytes_not_of_the_name_or_time(tmp_path: Path) -> None:

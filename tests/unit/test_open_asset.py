@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import html
+import re
+import shutil
 import struct
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import pytest
 
 from streamgate.errors import StreamGateError
@@ -14,8 +19,10 @@ from streamgate.native.isobmff import read_index
 from streamgate.storage import assets
 from streamgate.storage.assets import Asset, discover, open_asset
 from streamgate.storage.objects.file import FileSource
+from streamgate.transcode.streamcopy import ASS_HEADER
 from tests.media_factory import Audio, Video, make
 from tests.native.mp4_builder import HEADER, box, progressive, stbl, trak
+from tests.oracles import footage
 
 SMALL = Video(size=(64, 36))
 
@@ -151,3 +158,116 @@ def test_sidecar_subtitles_count_from_the_start_of_what_was_recorded_live(tmp_pa
     assert b"00:00:01.000 --> 00:00:02.000" in text.whole()
     clock = round(p.zero * 90000) % (1 << 33)
     assert f"MPEGTS:{clock},LOCAL:00:00:00.000\n".encode() in text.segment(0) and b"hello" in text.segment(0)
+
+
+def captioned(path: Path) -> Path:
+    """An MP4 with a video and two ``tx3g`` tracks, the second of which starts late and is silent between its cues."""
+    texts = (
+        [(0, 500, ""), (500, 1500, "Hello & all"), (1500, 2000, "Two\nlines <3")],
+        [(250, 1000, "Bonjour"), (1000, 1250, ""), (1250, 2000, "\u00e0 tous")],
+    )
+    make(path.with_name("plain.mp4"), SMALL, None, seconds=2)
+    with av.open(str(path.with_name("plain.mp4"))) as source, av.open(str(path), "w") as out:
+        video = source.streams.video[0]
+        packets = [p for p in source.demux(video) if p.size]
+        copy = out.add_stream_from_template(video, opaque=True)
+        for packet in packets:
+            packet.stream = copy
+        for cues, language in zip(texts, ("eng", "fra"), strict=True):
+            stream = out.add_stream("mov_text")
+            stream.codec_context.subtitle_header = ASS_HEADER
+            stream.time_base = stream.codec_context.time_base = Fraction(1, 1000)
+            stream.metadata["language"] = language
+            for start, end, text in cues:
+                packet = av.Packet(struct.pack(">H", len(text.encode())) + text.encode())
+                packet.pts = packet.dts = start
+                packet.duration, packet.time_base, packet.stream = end - start, Fraction(1, 1000), stream
+                packets.append(packet)
+        for packet in sorted(packets, key=lambda p: p.dts * p.time_base):
+            out.mux_one(packet)
+    return path
+
+
+def decoded_cues(path: Path, track: int) -> list[tuple[int, int, str]]:
+    """What libav decodes of a text track: (start ms, end ms, text)."""
+    found = []
+    with av.open(str(path)) as container:
+        stream = next(s for s in container.streams.subtitles if s.id == track)
+        for packet in container.demux(stream):
+            start, end = (
+                int(t * packet.time_base * 1000) for t in (packet.pts or 0, (packet.pts or 0) + packet.duration)
+            )
+            found += [(start, end, rect.dialogue.decode()) for rect in packet.decode() if packet.size > 2]
+    return found
+
+
+@pytest.mark.parametrize(
+    "name", ["captioned.mp4", *(n for n in footage.real(".mp4") if n.startswith("nasa-multitrack"))]
+)
+def test_cues_of_tx3g_tracks_are_those_that_libav_decodes(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    if name == "captioned.mp4":
+        captioned(path)
+    else:
+        shutil.copyfile(footage.obtain(name, tmp_path), path)
+    tracks = opened(path).indexes[0].tracks
+    texts = [t.id for t in tracks if t.handler not in ("vide", "soun")]
+    assert len(texts) == 2
+    for text in texts:
+        describe(tmp_path, f'file = "a.mp4"\ntracks = [{tracks[0].id}, {text}]')
+        (rendition,) = opened(tmp_path).presentation.text
+        cues = [(c.start, c.end, html.unescape(re.sub("<[^>]+>", "", c.text))) for c in rendition.cues]
+        theirs = decoded_cues(path, text)
+        assert theirs
+        assert cues == theirs
+
+
+def test_a_srt_sidecar_is_read(tmp_path: Path) -> None:
+    path = make(tmp_path / "a.mp4", SMALL, None, seconds=2)
+    path.with_suffix(".fra.srt").write_text("1\n00:00:00,250 --> 00:00:01,500\nOne & <i>two</i>\n", encoding="utf-8")
+    (text,) = opened(path).presentation.text
+    assert text.language == "fra"
+    assert text.cues == (Cue(250, 1500, "One &amp; <i>two</i>"),)
+
+
+def test_only_the_tracks_that_are_asked_for(tmp_path: Path) -> None:
+    make(tmp_path / "a.mp4", SMALL, Audio(), seconds=1)
+    describe(tmp_path, 'file = "a.mp4"\ntracks = [2]')
+    p = opened(tmp_path).presentation
+    assert (p.video, [r.track.id for r in p.audio]) == ([], [2])
+
+
+def test_a_track_that_is_not_there_is_named(tmp_path: Path) -> None:
+    make(tmp_path / "a.mp4", SMALL, Audio(), seconds=1)
+    describe(tmp_path, 'file = "a.mp4"\ntracks = [2, 7]')
+    with pytest.raises(StreamGateError, match="a.mp4 has no track 7") as error:
+        opened(tmp_path)
+    assert error.value.code == "asset_description"
+
+
+X265 = Video(
+    size=(128, 72), codec="libx265", options={"x265-params": "keyint=10:log-level=none", "preset": "ultrafast"}
+)
+
+
+@pytest.mark.parametrize("keyframe", [None, 0, 2, -1])
+@pytest.mark.parametrize(
+    ("video", "in_band", "out_of_band", "parameter_set"),
+    [(Video(size=(64, 36), gop=10), "avc3", "avc1", 0x67), (X265, "hev1", "hvc1", 0x42)],
+)
+def test_parameter_sets_of_a_later_keyframe_are_seen(
+    video: Video, in_band: str, out_of_band: str, parameter_set: int, keyframe: int | None, tmp_path: Path
+) -> None:
+    path = make(tmp_path / "a.mp4", video, None, seconds=2)
+    data = bytearray(path.read_bytes().replace(b"avc1\0", b"avc3\0"))
+    source = FileSource(path)
+    (track,) = read_index(source.read, source.size).tracks
+    assert track.keyframes.size == 5
+    if keyframe is not None:
+        sample = int(track.keyframes[keyframe])
+        [(offset, _)] = track.ranges(sample, sample + 1).tolist()
+        data[offset + 4] = parameter_set
+    path.write_bytes(data)
+    (rendition,) = opened(path).presentation.video
+    expected = in_band if keyframe is not None else out_of_band
+    assert (rendition.codec.string[:4], rendition.codec.entry[4:8]) == (expected, expected.encode())

@@ -65,6 +65,20 @@ def test_progress_is_told_per_segment(asset: Asset, tmp_path: Path) -> None:
     assert told == [(n + 1, total) for n in range(total)]
 
 
+def test_a_large_ts_segment_is_refused_before_anything_is_written(asset: Asset, tmp_path: Path) -> None:
+    """At the limit, which is the size of the largest file, all is written; a byte below it nothing is."""
+    static.write(asset, tmp_path / "all", ts=True)
+    largest = max(p.stat().st_size for p in (tmp_path / "all").rglob("*.ts"))
+    static.write(asset, tmp_path / "limited", ts=True, max_ts_segment=largest)
+    assert contents(tmp_path / "limited") == contents(tmp_path / "all")
+    with pytest.raises(StreamGateError) as caught:
+        static.write(asset, tmp_path / "out", ts=True, max_ts_segment=largest - 1)
+    assert caught.value.code == "ts_unavailable"
+    assert f"a segment has {largest} bytes" in caught.value.detail
+    assert not (tmp_path / "out").exists()
+    static.write(asset, tmp_path / "out", max_ts_segment=largest - 1)  # the limit is one of MPEG-TS alone
+
+
 def test_a_source_cut_off_meanwhile(asset: Asset, clip: Path, tmp_path: Path) -> None:
     made = asset.presentation
     spans = [r.segment(0).span for r in (*made.video, *made.audio)]

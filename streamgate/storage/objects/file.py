@@ -53,18 +53,6 @@ class FileSource:
             length -= len(piece)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    def read_into(self, offset: int, view: memoryview) -> None:
-        """Fill ``view`` from ``offset``; raises ``source_truncated`` where the file ends before."""
-        done = 0
-        while done < len(view):
-            try:
-                count = os.preadv(self.fd, [view[done:]], offset + done)
-            except OSError as e:
-                raise StreamGateError("source_unreadable", f"{self.path.name}: {os.strerror(e.errno or errno.EIO)}") from e
-            if count == 0:
-                raise StreamGateError("source_truncated", f"{self.path.name}: ends at byte {offset + done}")
-            done += count
-
     def identity(self, index: bytes = b"") -> bytes:
         """A digest (16 bytes) of what the file holds: its size, its sample ``index`` and blocks spread over it.
 
