@@ -102,6 +102,10 @@ ALLOWED_WARNINGS = {
         "hls.js puts zero where fMP4's first sample is decoded, two frames before the first picture (B-frames), and says that it "
         "steps over these 0.08 s when it is started before anything is loaded. No picture is lost; of TS it must not say it"
     ),
+    r"^bufferStalledError: .*\(\{\"len\":\d\d\.": (
+        "hls.js says that the picture stood still with 10 s and more buffered ahead: a busy machine decodes too late. Only long real "
+        "footage buffers that much; where the stream were at fault, it would not go on"
+    ),
     r"^aborted: Aborted$": "hls.js reports loads that it cancels itself, here those of the subtitles that were switched off",
 }
 # Patterns of the browser's console.

@@ -60,14 +60,22 @@ function loudness(frequency) {
 const keyframes = document.getElementById("keyframes");
 let iframes = null;
 
-/** Asks the player's I-frame instance (hls.js) to show the keyframe of a time in the second video element. */
-function loadKeyframe(seconds) {
+let scrubbed = -Infinity;
+
+/**
+ * Asks the player's I-frame instance (hls.js) to show the keyframe of a time in the second video element, twice a second
+ * at the most, as a bar does on which a finger rests: hls.js 1.7.4 forgets what is asked for while it is starting.
+ */
+function scrub(seconds) {
   if (!iframes) {
     iframes = adapter.hls.createIFramePlayer();
     iframes.on("hlsError", (_, data) => errors.push(`I-frames: ${data.details} ${data.error?.message}`));
     iframes.attachMedia(keyframes);
   }
-  iframes.loadMediaAt(seconds);
+  if (performance.now() - scrubbed > 500) {
+    scrubbed = performance.now();
+    iframes.loadMediaAt(seconds);
+  }
 }
 
 const ENTITIES = { "&lt;": "<", "&gt;": ">", "&amp;": "&" };
@@ -77,8 +85,9 @@ const plain = (cue) => cue.text.replace(/&lt;|&gt;|&amp;/g, (entity) => ENTITIES
 const byLanguage = (tracks, language) => tracks.find((track) => track.language?.startsWith(language));
 
 window.player = {
-  events, errors, warnings, video, adapter, frameNumber, loudness, loadKeyframe,
-  keyframe: () => (keyframes.videoWidth ? frameNumber(keyframes) : null),
+  events, errors, warnings, video, adapter, frameNumber, loudness,
+  /** The number of the picture that scrubbing to a time shows now. */
+  scrub(seconds) { scrub(seconds); return keyframes.videoWidth ? frameNumber(keyframes) : null; },
   play: () => video.play(),
   async seek(seconds) {
     const done = new Promise((resolve) => video.addEventListener("seeked", resolve, { once: true }));
