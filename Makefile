@@ -35,10 +35,10 @@ test-slow: ## the tests that take long, the sanitizers, the fuzzers, and the sma
 	@$(PREPARE) --web test
 	@status=0; for part in sanitize fuzz micro slow; do $(MAKE) --no-print-directory $$part || status=1; done; exit $$status
 
-micro:
+micro: ## the micro-benchmarks, once each
 	@$(BIN)/python -m pytest -q --timeout 300 benchmarks/micro
 
-slow:
+slow: ## of the slow tests those that pytest runs
 	@$(BIN)/python -m pytest -m slow --durations=20 $(ARGS)
 
 lint: ## ruff, mypy, the floors, stubs against kernels
