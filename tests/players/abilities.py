@@ -100,7 +100,7 @@ PROGRAMS = (
 ALLOWED_WARNINGS = {
     r"^bufferSeekOverHole: fragment loaded with buffer holes, seeking from 0 to 0\.081$": (
         "hls.js puts zero where fMP4's first sample is decoded, two frames before the first picture (B-frames), and says that it "
-        "steps over these 0.08 s when it is started before anything is loaded. No picture is lost; of TS it must not say it"
+        "steps over these 0.08 s when it is started before anything is loaded. No picture is lost; of TS it must not say it once it has loaded"
     ),
     r"^bufferStalledError: .*\(\{\"len\":\d\d\.": (
         "hls.js says that the picture stood still with 10 s and more buffered ahead: a busy machine decodes too late. Only long real "
