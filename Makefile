@@ -4,7 +4,7 @@ SECONDS_EACH ?= 60
 START := $(shell date +%s.%N)
 BIN := .venv/bin
 PREPARE := $(PYTHON) tools/prepare.py
-CHECKED := streamgate edge benchmarks tools
+CHECKED := streamgate edge benchmarks tools tests
 
 export PORT VIDEO
 .PHONY: help demo setup native test test-slow micro slow lint sanitize fuzz bench lock clean
@@ -33,7 +33,7 @@ test: ## the everyday tests
 test-slow: ## the tests that take long, the sanitizers, the fuzzers, and the smallest run of the benchmarks
 	@$(PYTHON) tools/apt.py test slow
 	@$(PREPARE) --web test
-	@status=0; for part in sanitize fuzz micro slow; do $(MAKE) --no-print-directory $$part || status=1; done; exit $$status
+	@status=0; for part in sanitize fuzz "bench ARGS=--quick MICRO=--benchmark-max-time=0.01" slow; do $(MAKE) --no-print-directory $$part || status=1; done; exit $$status
 
 micro: ## the micro-benchmarks, once each
 	@$(BIN)/python -m pytest -q --timeout 300 benchmarks/micro
@@ -58,9 +58,12 @@ fuzz: ## every parser for SECONDS_EACH (60)
 	@$(BIN)/python tools/variant.py fuzz -m tests.fuzz.run --seconds $(SECONDS_EACH)
 
 bench: ## the project's benchmarks
-	@$(PREPARE) bench
+	@$(PYTHON) tools/apt.py bench
+	@$(PREPARE) --web bench
 	$(BIN)/python -m benchmarks packaging $(ARGS)
-	$(BIN)/python -m pytest --benchmark-enable --benchmark-only -q benchmarks/micro
+	$(BIN)/python -m benchmarks delivery $(ARGS)
+	$(BIN)/python -m benchmarks tokens $(ARGS)
+	$(BIN)/python -m pytest --benchmark-enable --benchmark-only -q --timeout 300 $(MICRO) benchmarks/micro
 
 lock: ## renew constraints.txt
 	@$(PREPARE)

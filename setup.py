@@ -15,11 +15,17 @@ DEBUG = os.environ.get("STREAMGATE_DEBUG") == "1"
 SANITIZE = os.environ.get("STREAMGATE_SANITIZE") == "1"
 TRACE = os.environ.get("STREAMGATE_TRACE") == "1"
 
-compile_args = ["-O3", "-fno-strict-aliasing", "-Wno-sign-compare"]
+compile_args = ["-O3", "-g0", "-fno-strict-aliasing", "-Wno-sign-compare"]
 link_args: list[str] = []
 macros = [("NPY_NO_DEPRECATED_API", "NPY_1_7_API_VERSION")]
 if SANITIZE:
-    compile_args = ["-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
+    compile_args = [
+        "-O1",
+        "-g",
+        "-fno-omit-frame-pointer",
+        "-fsanitize=address,undefined",
+        "-fno-sanitize-recover=undefined",
+    ]
     link_args = ["-fsanitize=address,undefined"]
 if TRACE:
     macros.append(("CYTHON_TRACE_NOGIL", "1"))
@@ -35,6 +41,7 @@ extensions = [
         extra_compile_args=compile_args,
         extra_link_args=link_args,
         define_macros=macros,
+        libraries=["crypto"] if source.stem == "cat" else [],
     )
     for source in sorted(Path("native").glob("*.pyx"))
 ]
@@ -53,6 +60,7 @@ setup(
         include_path=["."],
         annotate=DEBUG,
         quiet=not DEBUG,
+        nthreads=os.cpu_count() or 1,
         force=any(stale(Path(str(e.sources[0]))) for e in extensions),
         compiler_directives={
             "boundscheck": DEBUG or SANITIZE,

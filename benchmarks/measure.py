@@ -17,6 +17,9 @@ from typing import Literal
 CONFIDENCE = 0.95
 FEWEST = 6  # values of which the extremes hold the median with that confidence: 1 - 2 / 2**6 = 0.97
 
+# Void: something was measured that is not what the row is about.
+Met = bool | Literal["undecided", "void"] | None
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -34,8 +37,9 @@ class Row:
     high: float | None
     goal: float | None
     aim: float | None
-    met: bool | Literal["undecided"] | None
+    met: Met
     runs: int
+    note: str = ""
 
     def plain(self) -> dict[str, object]:
         """The row as the JSON object that ``--json`` prints."""
@@ -69,15 +73,20 @@ def compare(
     *,
     goal: float | None = None,
     aim: float | None = None,
+    more: bool = False,
+    void: bool = False,
+    note: str = "",
 ) -> Row:
-    """A row out of pairs (ours, theirs) of a quantity of which less is better.
+    """A row out of pairs (ours, theirs) of a quantity of which less is better, or with ``more`` more.
 
     A goal is met where the whole interval reaches it, missed where none of it does, and else undecided.
     """
-    ratios = [theirs / ours for ours, theirs in pairs]
+    ratios = [ours / theirs if more else theirs / ours for ours, theirs in pairs]
     low, high = interval(ratios) or (None, None)
-    met: bool | Literal["undecided"] | None = None
-    if goal is not None:
+    met: Met = None
+    if void:
+        met = "void"
+    elif goal is not None:
         met = "undecided"
         if low is not None and low >= goal:
             met = True
@@ -98,6 +107,7 @@ def compare(
         aim,
         met,
         len(pairs),
+        note,
     )
 
 
@@ -117,13 +127,19 @@ def interleave(ours: Callable[[], float], theirs: Callable[[], float], runs: int
 
 
 def wall(call: Callable[[], object], repeat: int = 1) -> Callable[[], float]:
-    """A measurement of ``call``: seconds of wall time a call, over ``repeat`` calls."""
+    """A measurement of ``call``: seconds of wall time a call, the median over ``repeat`` calls one after the other.
+
+    So with three or more the first, which finds caches and the allocator as others left them, does not decide,
+    and neither does one during which the scheduler let somebody else run.
+    """
 
     def measured() -> float:
-        start = time.perf_counter()
+        took = []
         for _ in range(repeat):
+            start = time.perf_counter()
             call()
-        return (time.perf_counter() - start) / repeat
+            took.append(time.perf_counter() - start)
+        return statistics.median(took)
 
     return measured
 

@@ -22,8 +22,16 @@ def print_json(rows: Iterable[Row]) -> list[Row]:
 
 
 def print_table(rows: Iterable[Row]) -> list[Row]:
-    """One table, with the interval beside each ratio; returns the rows."""
-    rows = list(rows)
+    """One table, with the interval beside each ratio; returns the rows. What was measured before an error is shown too."""
+    known: list[Row] = []
+    try:
+        known.extend(rows)
+    finally:
+        _print(known)
+    return known
+
+
+def _print(rows: list[Row]) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in ("Case", "Metric"):
         table.add_column(column)
@@ -40,11 +48,18 @@ def print_table(rows: Iterable[Row]) -> list[Row]:
             _number(row.ratio),
             "" if row.low is None or row.high is None else f"{_number(row.low)} to {_number(row.high)}",
             "" if row.goal is None else _number(row.goal) + (f" ({_number(row.aim)})" if row.aim else ""),
-            {True: "[green]yes[/]", False: "[red]no[/]", "undecided": "[yellow]undecided[/]", None: ""}[row.met],
+            {True: "[green]yes[/]", False: "[red]no[/]", "undecided": "[yellow]undecided[/]", "void": "void", None: ""}[
+                row.met
+            ],
             row.peer or "",
         )
-    Console(width=160).print(table)
-    return rows
+    console = Console(width=160)
+    console.print(table)
+    for row in rows:
+        if row.note:
+            console.print(
+                f"{row.case}, {row.peer or row.metric}: {row.note}", style="dim", markup=False, highlight=False
+            )
 
 
 def _number(value: float | None) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp import hdrs, web
 
-from edge import deliver, problems
+from edge import deliver, heads, problems
 from edge.context import CONTEXT, Context
 from edge.node import Node
 from edge.operations import Operations
@@ -46,12 +46,14 @@ def make_app(node: Node, *, mounts: Mapping[str, web.Application] | None = None)
         finally:
             node.telemetry.gauge("requests_in_flight", -1)
             await ctx.run(_write_log)
+            # The context and its request hold each other; an open file should not wait for the garbage collector.
+            ctx.entry = None
         assert ctx.response is not None
         return ctx.response
 
     async def dispatch(request: web.Request) -> web.StreamResponse:
         ctx = request[CONTEXT]
-        if ctx.target is None:
+        if not ctx.media:
             ctx.route, ctx.entry = await operations.find(ctx)
             await ctx.run(PHASES[-2])
         else:
@@ -67,6 +69,8 @@ def make_app(node: Node, *, mounts: Mapping[str, web.Application] | None = None)
         # What follows a body, or an upgrade that we decline, might be read in two ways: nothing follows.
         if not mounted and (request.body_exists or hdrs.UPGRADE in request.headers):
             close(response)
+        if ctx is not None and not mounted:
+            response.headers["Cache-Status"] = ctx.cache_status()
         if ctx is not None and ctx.timings:
             response.headers["Server-Timing"] = ctx.server_timing()
 
@@ -75,6 +79,8 @@ def make_app(node: Node, *, mounts: Mapping[str, web.Application] | None = None)
         app.add_subapp(prefix, mounted)
     app.router.add_route("*", "/{path:.*}", dispatch)
     app.on_startup.append(operations.load)
+    app.on_startup.append(lambda _: node.tiers.start())
+    app.on_cleanup.append(lambda _: node.tiers.close())
     app.on_response_prepare.append(finish_head)
     return app
 
@@ -117,13 +123,7 @@ def _problem(ctx: Context, error: StreamGateError | web.HTTPException) -> web.St
 
 def common_headers(node: Node, origin: str | None, response: web.StreamResponse, *, cors: bool = True) -> None:
     """What every answer says, errors included."""
-    headers = response.headers
-    headers["Server"] = "StreamGate"
-    headers["X-Content-Type-Options"] = "nosniff"
-    headers.setdefault("Referrer-Policy", "no-referrer")
-    if cors:
-        node.cors.allow(origin, headers)
-        headers.setdefault("Cross-Origin-Resource-Policy", "cross-origin")
+    heads.common(node.cors if cors else None, origin, response.headers)
     if node.health.state == "stopping":
         close(response)
 

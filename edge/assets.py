@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -73,6 +73,7 @@ class Assets:
         self._failures: dict[str, tuple[float, StreamGateError]] = {}
         self._summaries: dict[str, Summary] = {}
         self._generation = 0
+        self.on_listing: Callable[[Mapping[str, AssetRef]], None] = lambda _: None
         telemetry.watch("assets_open", lambda: len(self._open))
 
     def current(self, asset_id: str) -> Opened | None:
@@ -82,6 +83,10 @@ class Assets:
             return None
         self._open.move_to_end(asset_id)
         return opened
+
+    def fresh_for(self, opened: Opened) -> float:
+        """Seconds until the asset's files are to be looked at again."""
+        return opened.checked + self._settings.revalidate - self._clock()
 
     def known(self, asset_id: str) -> Opened | None:
         """The open asset, however long ago its files were looked at; if it was too long, that is begun.
@@ -110,6 +115,10 @@ class Assets:
         """All assets by id, read anew at most once per ``edge.revalidate``."""
         if self._clock() - self._refs_read < self._settings.revalidate:
             return self._refs
+        return await self.look()
+
+    async def look(self) -> dict[str, AssetRef]:
+        """All assets by id, read now; whoever else wants that waits for the same reading."""
         if self._refs_flight is None:
             self._refs_flight = _task(self._discover())
         return await asyncio.shield(self._refs_flight)
@@ -138,6 +147,7 @@ class Assets:
             found = await self._pool.run(self._library.discover)
             self._refs = {ref.id: ref for ref in found}
             self._refs_read = self._clock()
+            self.on_listing(self._refs)
             for table in (self._summaries, self._failures):
                 for gone in table.keys() - self._refs.keys():
                     del table[gone]

@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Literal
 
+from multidict import CIMultiDictProxy
+
 # entity-tag (RFC 9110 section 8.8.3)
 _TAG = re.compile(r'(W/)?("[\x21\x23-\x7e\x80-\xff]*")')
 
@@ -13,6 +15,17 @@ _TAG = re.compile(r'(W/)?("[\x21\x23-\x7e\x80-\xff]*")')
 FIELDS = ("If-Match", "If-None-Match", "If-Range")
 
 Verdict = Literal["go on", "not modified", "failed"]
+
+
+def joined(headers: CIMultiDictProxy[str], name: str) -> str | None:
+    """A field that may be sent in several lines (RFC 9110 section 5.3)."""
+    values = headers.getall(name, ())
+    return ", ".join(values) if values else None
+
+
+def of(headers: CIMultiDictProxy[str]) -> dict[str, str]:
+    """The conditions of a request."""
+    return {name: value for name in FIELDS if (value := joined(headers, name)) is not None}
 
 
 def evaluate(headers: Mapping[str, str], method: str, etag: str) -> Verdict:

@@ -1,37 +1,48 @@
-"""Connections: what aiohttp's protocol lacks. Limits on their number and on a head's time and size, errors as problems."""
+"""Connections: the native protocol in front, and behind it aiohttp's for all that is no hit in memory."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any, cast
+import contextlib
+from typing import Any
 
 from aiohttp import HttpVersion11, web
 from aiohttp.http_exceptions import LineTooLong
 from aiohttp.web_request import BaseRequest
 
-from edge import problems
+from edge import fast, problems
 from edge.app import common_headers
 from edge.node import Node
 from streamgate.core.logging import get_logger
-from streamgate.errors import CODES, StreamGateError
+from streamgate.errors import StreamGateError
+from streamgate.native.accesslog import AccessLog
+from streamgate.native.hotpath import Protocol
+from streamgate.native.limiter import Limiter
 
 _log = get_logger("edge.connections")
 # Nothing here takes a body. One that comes nevertheless is read away so long, or the client might not read its answer.
 _LINGER_S = 1.0
+# The native protocol ends idle connections: it knows of all requests.
+_NEVER_S = 10**8
 
 
 class Connections:
-    """The open connections of one listener: makes them, counts them, and waits for the last one to end."""
+    """The open connections of one listener: makes them, knows them, and waits for the last one to end."""
 
-    def __init__(self, node: Node, server: web.Server) -> None:
+    def __init__(
+        self,
+        node: Node,
+        server: web.Server,
+        *,
+        log: AccessLog | None = None,
+        by_address: Limiter | None = None,
+        by_token: Limiter | None = None,
+    ) -> None:
         self.node = node
         self._server = server
-        self._open: set[Connection] = set()
-        self._none = asyncio.Event()
-        self._none.set()
         settings = node.settings.server
         self._arguments: dict[str, Any] = {
-            "keepalive_timeout": settings.keepalive_timeout,
+            "keepalive_timeout": _NEVER_S,
             "max_line_size": settings.max_request_line,
             "max_field_size": settings.max_header_field,
             "max_headers": settings.max_header_fields,
@@ -40,36 +51,33 @@ class Connections:
             "lingering_time": _LINGER_S,
             "access_log": None,
         }
+        self.factory = fast.factory(node, self.handler, log=log, by_address=by_address, by_token=by_token)
+        self._open = self.factory.connections
         node.telemetry.watch("connections", lambda: len(self._open))
 
-    def __call__(self) -> Connection:
-        """A protocol for a new connection: the factory that ``create_server`` wants."""
-        return Connection(self, self._server, loop=asyncio.get_running_loop(), **self._arguments)
+    def __call__(self, peer: bytes | None = None) -> Protocol:
+        """A protocol for a new connection: the factory that ``create_server`` wants.
 
-    @property
-    def full(self) -> bool:
-        """Whether there are as many as allowed."""
-        return len(self._open) >= self.node.settings.server.max_connections
+        ``peer``: the client's packed address, where it is another than the socket's.
+        """
+        return self.factory(peer)
 
-    def add(self, connection: Connection) -> None:
-        self._open.add(connection)
-        self._none.clear()
-
-    def discard(self, connection: Connection) -> None:
-        self._open.discard(connection)
-        if not self._open:
-            self._none.set()
-
-    async def drain(self, deadline: float) -> int:
-        """End idle connections now and busy ones with their response; after ``deadline`` seconds cut those that are left.
+    async def drain(self, deadline: float, idle: float = 0.0) -> int:
+        """End idle connections after ``idle`` seconds and busy ones with their response; cut those left at ``deadline``.
 
         Returns how many were cut.
         """
+        none = asyncio.Event()
+        self.factory.emptied = none.set
+        if not self._open:
+            return 0
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(none.wait(), idle)
         for connection in list(self._open):
             connection.end()
         try:
             async with asyncio.timeout(deadline):
-                await self._none.wait()
+                await none.wait()
         except TimeoutError:
             left = list(self._open)
             for connection in left:
@@ -77,44 +85,39 @@ class Connections:
             return len(left)
         return 0
 
+    def handler(self, peer: bytes) -> Handler:
+        """aiohttp's side of a connection from that packed address."""
+        return Handler(self.node, self._server, peer, loop=asyncio.get_running_loop(), **self._arguments)
 
-class Connection(web.RequestHandler):
-    """One connection. The timer for a request's head runs from its first byte (of a new connection: from the start).
 
-    ``_waiting`` counts the bytes of a head that is begun but not complete.
+class Handler(web.RequestHandler):
+    """aiohttp's side of a connection: gets whole heads, or all that comes from the first body on.
+
+    ``peer`` is the client's packed address, b"" where it is not known.
+    After a body ``_waiting`` counts the bytes of a head that is begun but not complete, and a timer runs from its first byte.
 
     It reads private attributes of aiohttp's protocol: the version is pinned, and tests hold what is built on them.
     """
 
-    __slots__ = ("_connections", "_head_timer", "_waiting")
+    __slots__ = ("_head_timer", "_node", "_waiting", "peer")
 
-    def __init__(self, connections: Connections, server: web.Server, **arguments: Any) -> None:
+    def __init__(self, node: Node, server: web.Server, peer: bytes, **arguments: Any) -> None:
         super().__init__(server, **arguments)
-        self._connections = connections
+        self.peer = peer
+        self._node = node
         self._head_timer: asyncio.TimerHandle | None = None
         self._waiting = 0
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the connection, or answer 503 where there are too many."""
-        if self._connections.full:
-            node = self._connections.node
-            node.telemetry.count("connections_refused")
-            error = StreamGateError("overloaded", "there are too many connections")
-            stream = cast(asyncio.Transport, transport)
-            stream.write(problems.bare(self._problem(error)))
-            stream.close()
-            self._force_close = True
-            self._manager = None
-            return
-        self._connections.add(self)
-        super().connection_made(transport)
-        self._start_timer()
+    @property
+    def idle(self) -> bool:
+        """Whether it waits for a request, and will take one."""
+        waiter = self._waiter
+        return waiter is not None and not waiter.done() and not (self._close or self._force_close or self._upgraded)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Forget the connection."""
+        """Stop what is under way."""
         self._stop_timer()
         super().connection_lost(exc)
-        self._connections.discard(self)
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser, and watch over heads that are begun but not complete."""
@@ -128,8 +131,10 @@ class Connection(web.RequestHandler):
         elif self._waiter is not None:
             # Behind a request that is being answered, the keep-alive timer takes over.
             self._waiting += len(data)
-            self._start_timer()
-            if self._waiting > self._connections.node.settings.server.max_head:
+            if self._head_timer is None:
+                limit = self._node.settings.server.head_timeout
+                self._head_timer = asyncio.get_running_loop().call_later(limit, self._refuse, "head_timeout")
+            if self._waiting > self._node.settings.server.max_head:
                 self._refuse("head_too_large")
 
     def end(self) -> None:
@@ -140,11 +145,9 @@ class Connection(web.RequestHandler):
             self.force_close()
 
     def abort(self) -> None:
-        """Cut the connection, whatever it is doing."""
+        """Stop the response under way; the connection is cut by the caller."""
         if self._task_handler is not None:
             self._task_handler.cancel()
-        if self.transport is not None:
-            self.transport.abort()
 
     def handle_error(
         self, request: BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
@@ -162,11 +165,12 @@ class Connection(web.RequestHandler):
             error = StreamGateError("head_too_large")
         else:
             error = StreamGateError("request_malformed")
-        node = self._connections.node
-        node.telemetry.count("errors", code=error.code)
-        node.telemetry.count("requests", route="malformed", status=str(error.status))
+        self._node.telemetry.count("errors", code=error.code)
+        self._node.telemetry.count("requests", route="malformed", status=str(error.status))
         request._version = HttpVersion11
-        response = self._problem(error)
+        response = problems.response(error, self._node.settings.edge.retry_after)
+        # Whose origin it comes from is not known.
+        common_headers(self._node, None, response)
         response.force_close()
         return response
 
@@ -175,40 +179,17 @@ class Connection(web.RequestHandler):
     ) -> tuple[web.StreamResponse, bool]:
         """As aiohttp's; but an error it raised before our handlers were asked (Expect) becomes a problem."""
         if isinstance(resp, web.HTTPException) and resp.status >= 400:
-            resp = problems.from_aiohttp(resp, self._connections.node.settings.edge.retry_after)
+            resp = problems.from_aiohttp(resp, self._node.settings.edge.retry_after)
         return await super().finish_response(request, resp, start_time)
-
-    def _problem(self, error: StreamGateError) -> web.Response:
-        """The answer to what is no request; whose origin it comes from is not known."""
-        node = self._connections.node
-        response = problems.response(error, node.settings.edge.retry_after)
-        common_headers(node, None, response)
-        return response
-
-    def _start_timer(self) -> None:
-        if self._head_timer is None:
-            limit = self._connections.node.settings.server.head_timeout
-            self._head_timer = asyncio.get_running_loop().call_later(limit, self._head_is_late)
 
     def _stop_timer(self) -> None:
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
 
-    def _head_is_late(self) -> None:
-        self._head_timer = None
-        # Browsers open connections ahead of need: one that never said a word gets none.
-        if self._waiting:
-            self._refuse("head_timeout")
-        else:
-            self.force_close()
-
     def _refuse(self, code: str) -> None:
         """Answer what is no whole request yet, and end the connection."""
         if self.transport is not None:
-            node = self._connections.node
-            node.telemetry.count("errors", code=code)
-            node.telemetry.count("requests", route="malformed", status=str(CODES[code].status))
-            self.transport.write(problems.bare(self._problem(StreamGateError(code))))
+            self.transport.write(fast.refusal(self._node, code))
         self._stop_timer()
         self.force_close()

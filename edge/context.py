@@ -8,33 +8,49 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
+from edge import heads
 from edge.assets import Opened
 from edge.entries import Entry
 from edge.node import Node
 from edge.routes import Target
+from streamgate.native.cat import Token
 
 
 @dataclass(slots=True)
 class Context:
     """A request on its way; each phase reads what earlier ones wrote.
 
-    ``mounts`` are prefixes that other applications answer.
-    ``scope`` is Cache-Control's: "public" for what everybody may see. ``sent`` counts bytes of the body.
-    ``aborted`` names what cut the response short. ``timings`` are seconds by phase.
+    ``mounts`` are prefixes that other applications answer. ``peer`` is the packed address that the connection is
+    from, ``client`` that of who asks as trusted proxies tell, b"" where not known.
+    ``path`` is canonical and behind any token; ``media``: it lies below ``/v/``, and ``asset`` is what it belongs to.
+    ``credential`` is the token as it was sent, and where (``path``, ``header``, ``query``, ``cookie``); ``token`` is the same
+    when it has opened the asset. ``scope`` is Cache-Control's: "public" for what everybody may see. ``sent`` counts bytes of the body.
+    ``tier`` had the entry, if any ``asked`` did; else it was made, and is ``stored``, perhaps by a flight that somebody
+    else had begun: ``collapsed``. ``aborted`` names what cut the response short. ``timings`` are seconds by phase.
     """
 
     request: web.Request
     node: Node
     mounts: tuple[str, ...] = ()
     started: float = field(default_factory=time.perf_counter)
+    peer: bytes = b""
+    client: bytes = b""
     path: str = ""
     route: str = "other"
+    media: bool = False
+    asset: str = ""
     target: Target | None = None
+    credential: tuple[str, str] | None = None
+    token: Token | None = None
     scope: str = "public"
     key: str = ""
     opened: Opened | None = None
     entry: Entry | None = None
     hit: bool = False
+    asked: bool = False
+    tier: str = ""
+    stored: bool = False
+    collapsed: bool = False
     response: web.StreamResponse | None = None
     sent: int = 0
     code: str = ""
@@ -53,6 +69,17 @@ class Context:
     def elapsed(self) -> float:
         """Seconds since the request's head was there."""
         return time.perf_counter() - self.started
+
+    @property
+    def shown(self) -> str:
+        """The path as logs have it: in the place of a token the beginning of its session's handle, if it was believed."""
+        if self.credential is None or self.credential[1] != "path":
+            return self.path
+        return f"/t/~{self.token.session[:4].hex() if self.token is not None else ''}{self.path}"
+
+    def cache_status(self) -> str:
+        """What the tiers had to do with it, as a Cache-Status field."""
+        return heads.cache_status(self.tier, asked=self.asked, stored=self.stored, collapsed=self.collapsed)
 
     def server_timing(self) -> str:
         """The phases so far as a Server-Timing field (W3C Server Timing), in milliseconds."""

@@ -8,10 +8,10 @@ from dataclasses import replace
 
 from aiohttp import hdrs, web
 
-from edge import compression, conditional, ranges
+from edge import compression, conditional, heads, ranges, storing
 from edge.context import Context
-from edge.cors import vary
-from edge.entries import Cut, Entry
+from edge.entries import Body, Entry
+from edge.tiers.growing import Growing
 from streamgate.core.logging import get_logger
 from streamgate.errors import StreamGateError
 
@@ -39,30 +39,24 @@ async def deliver(ctx: Context) -> None:
     get = request.method == hdrs.METH_GET
     wants_range = get and hdrs.RANGE in request.headers
     # Ranges are served of the identity coding only.
-    accepted = None if wants_range else _joined(request, hdrs.ACCEPT_ENCODING)
-    coding, body = await _encoded(ctx, entry, accepted)
-    etag = entry.etag(coding)
-    keep = entry.cache_control
-    headers = {"ETag": etag, "Cache-Control": f"{ctx.scope}, {keep}" if "max-age" in keep else keep, **entry.headers}
-    if entry.compressible:
-        vary(headers, "Accept-Encoding")
-    conditions = {name: value for name in conditional.FIELDS if (value := _joined(request, name)) is not None}
-    verdict = conditional.evaluate(conditions, request.method, etag)
+    accepted = None if wants_range else conditional.joined(request.headers, hdrs.ACCEPT_ENCODING)
+    entry = await _encoded(ctx, entry, accepted)
+    body, size = entry.body, entry.size
+    headers, content = heads.representation(entry, ctx.scope)
+    if ctx.tier:
+        headers["Age"] = str(max(0, int(time.time()) - entry.made))
+    conditions = conditional.of(request.headers)
+    verdict = conditional.evaluate(conditions, request.method, entry.etag)
     if verdict == "failed":
         raise StreamGateError("precondition_failed")
     if verdict == "not modified":
         await send(ctx, web.Response(status=304, headers=headers))
         return
-    size = len(body) if isinstance(body, bytes) else body.size
-    headers["Content-Type"] = entry.media_type
-    if coding == compression.IDENTITY:
-        headers["Accept-Ranges"] = "bytes"
-    else:
-        headers["Content-Encoding"] = coding
+    headers |= content
     status, part = 200, (0, size)
-    if wants_range and conditional.range_applies(conditions, etag):
+    if wants_range and conditional.range_applies(conditions, entry.etag):
         try:
-            selected = ranges.select(_joined(request, hdrs.RANGE), size)
+            selected = ranges.select(conditional.joined(request.headers, hdrs.RANGE), size)
         except ranges.Unsatisfiable:
             raise RangeNotSatisfiable(size) from None
         if selected is not None:
@@ -79,7 +73,7 @@ async def deliver(ctx: Context) -> None:
     elif isinstance(body, bytes):
         await _send_buffered(ctx, response, memoryview(body)[part[0] : part[1]])
     else:
-        await _send_cut(ctx, response, body, *part)
+        await _send_body(ctx, response, body, *part)
 
 
 async def send(ctx: Context, response: web.StreamResponse) -> None:
@@ -91,40 +85,46 @@ async def send(ctx: Context, response: web.StreamResponse) -> None:
         ctx.sent += len(body)
 
 
-async def _encoded(ctx: Context, entry: Entry, accepted: str | None) -> tuple[str, bytes | Cut]:
-    """The coding for this client and the body in it; compressed bodies are kept beside their entries."""
+async def _encoded(ctx: Context, entry: Entry, accepted: str | None) -> Entry:
+    """The entry in the coding for this client; compressed bodies are kept beside their entries."""
     body = entry.body
     edge = ctx.node.settings.edge
     if not entry.compressible or not isinstance(body, bytes) or len(body) < edge.compress_min:
-        return compression.IDENTITY, body
+        return entry
     coding = compression.negotiate(accepted)
     if coding == compression.IDENTITY:
-        return coding, body
-    key = f"{ctx.key or ctx.path}#{entry.tag};{coding}"
-    known = ctx.node.cache.get(key)
-    if known is not None:
-        return coding, known.body
-    if len(body) <= edge.compress_inline:
-        made = compression.encode(body, coding)
+        return entry
+    # No path has a semicolon in front of a coding's name: see edge.routes.
+    key = f"{ctx.key or ctx.path};{coding}"
+    tiers = ctx.node.tiers
+    known = tiers.memory.get(key) if ctx.media else tiers.pages.get(key.encode())
+    if known is not None and known.tag == entry.tag:
+        made = replace(known, made=entry.made)
+    elif len(body) <= edge.compress_inline:
+        made = replace(entry, body=compression.encode(body, coding), coding=coding)
     else:
-        made = await ctx.node.flights.join(key, compression.encode, body, coding)
-    if "no-store" not in entry.cache_control:
-        ctx.node.cache.put(key, replace(entry, body=made))
-    return coding, made
+        encoded = await ctx.node.flights.join(f"{key}#{entry.tag}", compression.encode, body, coding)
+        made = replace(entry, body=encoded, coding=coding)
+    if ctx.media:
+        tiers.memory.put(key, made, storing.terms(ctx))
+    elif known is None and "no-store" not in entry.cache_control:
+        tiers.pages.put(key.encode(), made, made.size)
+    return made
 
 
-async def _send_cut(ctx: Context, response: web.StreamResponse, cut: Cut, start: int, end: int) -> None:
-    """Cut the part and send it: at once where it is small or must be made whole, else block by block.
+async def _send_body(ctx: Context, response: web.StreamResponse, body: Body, start: int, end: int) -> None:
+    """Read the part and send it: at once where it is small or must be made whole, else block by block.
 
     Where memory is short everything goes out in blocks: many slow readers must not keep the others from being served.
+    What is still being made goes out as it grows.
     """
     edge, length = ctx.node.settings.edge, end - start
-    whole = cut.whole or length <= edge.max_buffered_segment and ctx.node.budget.ample(length)
+    whole = body.whole or length <= edge.max_buffered_segment and ctx.node.budget.ample(length)
     step = length if whole else edge.block
-    with ctx.node.budget.hold(cut.size if cut.whole else step):
+    with ctx.node.budget.hold(body.size if body.whole else step):
         # The first block is read before the head is sent: what fails here still has its proper status.
-        block = await _read(ctx, cut, start, min(step, length))
-        if whole:
+        block = await _read(ctx, body, start, min(step, length))
+        if len(block) == length:
             await _send_buffered(ctx, response, memoryview(block))
             return
         await _begin(ctx, response)
@@ -134,7 +134,7 @@ async def _send_cut(ctx: Context, response: web.StreamResponse, cut: Cut, start:
             if start >= end:
                 break
             try:
-                block = await _read(ctx, cut, start, min(step, end - start))
+                block = await _read(ctx, body, start, min(step, end - start))
             except StreamGateError as error:
                 # The head has promised more bytes than will come: the client must see the connection end.
                 ctx.aborted, ctx.code = "source", error.code
@@ -143,12 +143,20 @@ async def _send_cut(ctx: Context, response: web.StreamResponse, cut: Cut, start:
         await _end(ctx, response)
 
 
-async def _read(ctx: Context, cut: Cut, start: int, length: int) -> bytes:
+async def _read(ctx: Context, body: Body, start: int, most: int) -> bytes:
+    """``most`` bytes from ``start``; fewer, but at least one, of a body that is still being made."""
+    if isinstance(body, Growing):
+        try:
+            async with asyncio.timeout(ctx.node.settings.edge.fill_timeout):
+                most = min(most, await body.available(start))
+        except TimeoutError:
+            raise StreamGateError("fill_lost") from None
     began = time.perf_counter()
-    block = await ctx.node.pool.run(cut.read, start, length)
-    ctx.node.telemetry.observe("segment_cut_seconds", time.perf_counter() - began, kind=cut.kind)
-    if len(block) != length:
-        raise StreamGateError("internal", f"a cut gave {len(block)} bytes instead of {length}")
+    # A crowd that comes for one object reads it together.
+    block = await ctx.node.flights.join(f"{id(body)} {start} {most}", body.read, start, most)
+    ctx.node.telemetry.observe("segment_cut_seconds", time.perf_counter() - began, kind=body.kind)
+    if len(block) != most:
+        raise StreamGateError("internal", f"a body gave {len(block)} bytes instead of {most}")
     return block
 
 
@@ -190,9 +198,3 @@ def _stalled(ctx: Context) -> ConnectionResetError:
         # Not close(): that would wait for the client to take what is still buffered.
         ctx.request.transport.abort()
     return ConnectionResetError("the client takes too little for too long")
-
-
-def _joined(request: web.Request, name: str) -> str | None:
-    """A field that may be sent in several lines (RFC 9110 section 5.3)."""
-    values = request.headers.getall(name, ())
-    return ", ".join(values) if values else None

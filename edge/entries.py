@@ -1,7 +1,8 @@
-"""What can be delivered: a representation with its metadata, its body in memory or to be cut from a source."""
+"""What can be delivered: a representation with its metadata, its body in memory, in a file, or to be cut from a source."""
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Protocol
@@ -10,8 +11,8 @@ from typing import Protocol
 IMMUTABLE = "max-age=31536000, immutable"
 
 
-class Cut(Protocol):
-    """A body that is made when it is sent. ``whole``: it cannot be made in blocks."""
+class Body(Protocol):
+    """A body that is made, or read, when it is sent. ``whole``: it cannot be made in blocks."""
 
     @property
     def size(self) -> int:
@@ -19,35 +20,42 @@ class Cut(Protocol):
 
     @property
     def kind(self) -> str:
-        """The class of segment, for metrics."""
+        """The class of segment, or where it comes from, for metrics."""
 
     @property
     def whole(self) -> bool:
         """Whether a read of any part makes the whole."""
 
     def read(self, start: int, length: int) -> bytes:
-        """Bytes [start, start + length); blocking. Raises StreamGateError ``source_*``."""
+        """Bytes [start, start + length); blocking. Raises StreamGateError ``source_*``, ``cache_failed``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A representation in the identity coding. ``tag`` is the ETag's inside: made from names and numbers, or a digest."""
+    """A representation in one content coding. ``tag`` is the ETag's inside: made from names and numbers, or a digest.
+
+    ``made``: when, in seconds since 1970, for Age. ``generation``: the opening of the asset that it tells of; 0: any.
+    """
 
     media_type: str
     tag: str
     cache_control: str
-    body: bytes | Cut
+    body: bytes | Body
     compressible: bool = False
     headers: dict[str, str] = field(default_factory=dict)
+    made: int = field(default_factory=lambda: int(time.time()))
+    generation: int = 0
+    coding: str = "identity"
 
     @property
     def size(self) -> int:
         """Bytes of the body."""
         return len(self.body) if isinstance(self.body, bytes) else self.body.size
 
-    def etag(self, coding: str) -> str:
-        """The strong ETag of this representation in ``coding`` (RFC 9110 section 8.8.3.3)."""
-        return f'"{self.tag}"' if coding == "identity" else f'"{self.tag};{coding}"'
+    @property
+    def etag(self) -> str:
+        """The strong ETag of this representation in its coding (RFC 9110 section 8.8.3.3)."""
+        return f'"{self.tag}"' if self.coding == "identity" else f'"{self.tag};{self.coding}"'
 
 
 def text(

@@ -22,6 +22,8 @@ DASH = "application/dash+xml"
 VTT = "text/vtt; charset=utf-8"
 TS = "video/mp2t"
 
+# Routes whose bodies are cut or muxed when they are sent.
+CUT = frozenset(("segment", "keyframe", "ts_segment"))
 # Routes whose entries are ready in microseconds: a thread would cost more than the work.
 QUICK = frozenset(("init", "segment", "keyframe"))
 
@@ -62,10 +64,10 @@ def build(target: Target, opened: Opened, settings: EdgeSettings) -> Entry:
     if target.route.name == "segment":
         if target.number >= rendition.segments:
             raise StreamGateError("segment_not_found", f"{rendition.name} has {rendition.segments} segments")
-        plan = rendition.segment(target.number)
-        return Entry(
-            media_type, tag, entries.IMMUTABLE, PlanCut(plan, opened.asset.sources[rendition.source], "segment")
-        )
+        plan, source = rendition.segment(target.number), opened.asset.sources[rendition.source]
+        last = target.number + 1 == rendition.segments
+        ahead = (0, 0) if last else rendition.segment(target.number + 1).span
+        return Entry(media_type, tag, entries.IMMUTABLE, PlanCut(plan, source, "segment", ahead=ahead))
     if rendition.kind != "video":
         raise StreamGateError("not_found", "only video has keyframes")
     if target.route.name == "iframe_playlist":
@@ -78,12 +80,14 @@ def build(target: Target, opened: Opened, settings: EdgeSettings) -> Entry:
 
 @dataclass(frozen=True, slots=True)
 class PlanCut:
-    """A body cut from one source by a plan, in blocks of any size."""
+    """A body cut from one source by a plan, in blocks of any size; close ranges of the source are read together."""
 
     plan: Plan
     source: FileSource
     kind: str
     whole: bool = False
+    # Offset and length of what will probably be read next.
+    ahead: tuple[int, int] = (0, 0)
 
     @property
     def size(self) -> int:
@@ -98,6 +102,8 @@ class PlanCut:
             check_unchanged(self.source)
             raise
         check_unchanged(self.source)
+        if self.ahead[1] and start + length >= self.size:
+            os.posix_fadvise(self.source.fd, *self.ahead, os.POSIX_FADV_WILLNEED)
         return data
 
     def all(self) -> bytes:

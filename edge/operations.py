@@ -54,7 +54,10 @@ class Operations:
         return ctx.route, await made[1](ctx)
 
     async def _assets(self, _: Context) -> Entry:
-        listed = [_asset(ref, summary) for ref, summary in await self._node.assets.listing()]
+        # A stranger hears of open assets only, unless the operator wants it otherwise.
+        every, is_open = self._node.settings.edge.list_gated, self._node.gate.open
+        known = [(ref, summary, ref.id.encode() not in is_open) for ref, summary in await self._node.assets.listing()]
+        listed = [_asset(ref, summary, gated) for ref, summary, gated in known if every or not gated]
         return _json({"assets": listed}, "no-cache")
 
     async def _live(self, _: Context) -> Entry:
@@ -63,7 +66,7 @@ class Operations:
     async def _ready(self, _: Context) -> Entry:
         problems = self._node.health.problems()
         if problems:
-            code = "stopping" if self._node.health.state == "stopping" else "not_ready"
+            code = "stopping" if self._node.health.state in ("draining", "stopping") else "not_ready"
             raise StreamGateError(code, "; ".join(f"{name}: {problem}" for name, problem in problems.items()))
         return _json({"status": "ready"})
 
@@ -80,7 +83,7 @@ class Operations:
 def _about() -> dict[str, object]:
     """What this process is made of; blocking, for it reads the packages' metadata."""
     from streamgate import native
-    from streamgate.native import cmaf
+    from streamgate.native import cat, cmaf
 
     def of(package: str) -> str:
         try:
@@ -93,18 +96,20 @@ def _about() -> dict[str, object]:
         "kernels": sorted(module.name for module in iter_modules(native.__path__)),
         "segment_format": cmaf.FORMAT_VERSION,
         "python": platform.python_version(),
-        "openssl": ssl.OPENSSL_VERSION,
+        "openssl": cat.OPENSSL,
+        "openssl_tls": ssl.OPENSSL_VERSION,
         "aiohttp": of("aiohttp"),
         "uvloop": of("uvloop"),
     }
 
 
-def _asset(ref: AssetRef, summary: Summary) -> dict[str, object]:
+def _asset(ref: AssetRef, summary: Summary, gated: bool) -> dict[str, object]:
     base = f"v/{ref.id}"
     return {
         "id": ref.id,
         "title": summary.title,
         "state": summary.state,
+        "gated": gated,
         "duration": summary.duration,
         "urls": {"hls": f"{base}/main.m3u8", "hls_ts": f"{base}/main-ts.m3u8", "dash": f"{base}/main.mpd"},
         "findings": [{"code": f.code, "subject": f.subject, "detail": f.detail} for f in summary.findings],

@@ -40,6 +40,20 @@ def canonical_path(target: str) -> str:
     return path
 
 
+def split_token(target: str) -> tuple[str, str]:
+    """The token of a target ``/t/{token}/v/…`` ("" where there is none) and the canonical path behind it.
+
+    Raises ``path_malformed``, also for anything behind a token that is not below ``/v/``: a second token among it.
+    """
+    path = target if target[:1] == "/" else _SCHEME.sub("", target, count=1)
+    if not path.startswith("/t/"):
+        return "", canonical_path(target)
+    token, slash, behind = path[3:].partition("?")[0].partition("/")
+    if not token or not slash or not behind.startswith("v/"):
+        raise StreamGateError("path_malformed", "behind a token in the path there is /v/ and nothing else")
+    return token, canonical_path(f"/{behind}")
+
+
 def _check_escapes(path: str) -> None:
     raw = bytearray()
     for escape in _ESCAPE.findall(path):

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Awaitable, Callable
 
+import yarl
 from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
 
+from edge import authorize as access
 from edge import deliver as delivery
-from edge import media, routes
+from edge import routes, storing
 from edge.context import Context
 from edge.cors import METHODS
-from edge.paths import canonical_path
+from edge.paths import canonical_path, split_token
+from edge.proxies import packed
 from streamgate.core.logging import get_logger
 from streamgate.errors import StreamGateError
 
@@ -22,9 +26,15 @@ _log = get_logger("edge.access")
 
 
 async def parse(ctx: Context) -> None:
-    """Check method and host, bring the path into its one spelling, and find out what it asks for."""
+    """Check method and host, take the token, bring the path into its one spelling, and find out what it asks for."""
     request = ctx.request
+    # Our connections know it, from a PROXY header perhaps; aiohttp's own know their socket.
+    ctx.peer = getattr(request.protocol, "peer", None) or packed(request.remote or "")
+    forwarded = (request.headers.getall(name, ()) for name in ("Forwarded", "X-Forwarded-For"))
+    ctx.client = ctx.node.proxies.client(ctx.peer, *forwarded)
     _check_head(request)
+    if not ctx.node.proxies.trusts(ctx.client):
+        ctx.node.rates.ask(ctx.client)
     if f"{request.raw_path.partition('?')[0]}/".startswith(ctx.mounts or "?"):
         ctx.route, ctx.path = "mounted", canonical_path(request.raw_path)
         return
@@ -36,30 +46,47 @@ async def parse(ctx: Context) -> None:
         ctx.response = web.Response(status=204, headers={"Allow": METHODS, "Cache-Control": "no-store"})
         ctx.node.cors.preflight(ctx.response.headers)
         return
-    ctx.path = canonical_path(request.raw_path)
-    if ctx.path.startswith("/v/"):
+    token, ctx.path = split_token(request.raw_path)
+    ctx.media = ctx.path.startswith("/v/")
+    if not ctx.media:
+        return
+    ctx.credential = access.credential(request, token)
+    ctx.asset = routes.asset_of(ctx.path)
+    # Whether there is nothing at this path only those hear who may know.
+    with contextlib.suppress(StreamGateError):
         ctx.target = routes.match(ctx.path)
         ctx.route = ctx.target.route.name
 
 
 async def authorize(ctx: Context) -> None:
-    """Decide who may see it: every asset of this node is open to all, so answers are public."""
-    ctx.scope = "public"
+    """Decide who may see it: an open asset everybody, any other who has a token for it; such answers are private."""
+    gate, (token, carrier) = ctx.node.gate, ctx.credential or (None, "")
+    ctx.token = await gate.admits(ctx.asset, token, gate.asked(ctx.request, ctx.path, ctx.peer, ctx.client))
+    if ctx.token is not None:
+        ctx.node.rates.ask_with(ctx.token.session)
+    ctx.scope = "public" if ctx.token is None else "private"
+    if ctx.target is None:
+        raise StreamGateError("not_found")
+    if ctx.token is not None and carrier == "query" and ctx.target.route.name in routes.PLAYLISTS:
+        # What it names inherits a path, but no query.
+        query = access.without_token(ctx.request.raw_path.partition("?")[2])
+        raise web.HTTPFound(yarl.URL(f"/t/{token}{ctx.path}{query and '?'}{query}", encoded=True))
 
 
 async def key(ctx: Context) -> None:
-    """Name the entry: the path behind any token, without host and query; manifests also by the opening they were made from."""
+    """Name the entry: the path behind any token, without host and query; manifests also go by the opening they tell of."""
     assert ctx.target is not None
-    if ctx.target.route.immutable:
-        ctx.key = ctx.path
-        return
-    ctx.opened = ctx.node.assets.current(ctx.target.asset)
-    ctx.key = _manifest_key(ctx)
+    ctx.key = ctx.path
+    if not ctx.target.route.immutable:
+        ctx.opened = ctx.node.assets.current(ctx.target.asset)
 
 
 async def lookup(ctx: Context) -> None:
-    """Look for the entry in memory."""
-    ctx.entry = ctx.node.cache.get(ctx.key) if ctx.key else None
+    """Ask the tiers for the entry: memory, and the disk for what is cut; what failed a moment ago fails again."""
+    assert ctx.target is not None
+    ctx.asked = True
+    if ctx.target.route.immutable or ctx.opened is not None:
+        await storing.lookup(ctx)
     ctx.hit = ctx.entry is not None
     ctx.node.telemetry.count("cache_lookups", result="hit" if ctx.hit else "miss")
 
@@ -73,21 +100,15 @@ async def resolve(ctx: Context) -> None:
     if ctx.opened is None or ctx.target.rendition not in ctx.opened.asset.presentation.renditions:
         ctx.opened = await ctx.node.assets.open(ctx.target.asset)
     if not ctx.target.route.immutable:
-        ctx.key = _manifest_key(ctx)
-        ctx.entry = ctx.node.cache.get(ctx.key)
-        if ctx.entry is not None:
-            return
-    arguments = (ctx.target, ctx.opened, ctx.node.settings.edge)
-    if ctx.target.route.name in media.QUICK:
-        ctx.entry = media.build(*arguments)
-    else:
-        ctx.entry = await ctx.node.flights.join(ctx.key, media.build, *arguments)
+        await storing.lookup(ctx)
+    if ctx.entry is None:
+        ctx.entry = await storing.make(ctx)
 
 
 async def store(ctx: Context) -> None:
-    """Keep what was made, if its body is in memory: segments are cut anew for each request."""
-    if not ctx.hit and ctx.entry is not None and isinstance(ctx.entry.body, bytes):
-        ctx.node.cache.put(ctx.key, ctx.entry)
+    """Keep what was made: texts in memory; a segment is written to the disk in one flight that all who want it follow."""
+    if ctx.entry is not None and not ctx.tier:
+        await storing.store(ctx)
 
 
 async def deliver(ctx: Context) -> None:
@@ -97,6 +118,7 @@ async def deliver(ctx: Context) -> None:
 
 async def log(ctx: Context) -> None:
     """Count and time the request, and write one line about it; neither holds a query or a token."""
+    # Why one went wrong is another event: errors are few, and their codes and times say more than a line of an access log.
     status = ctx.response.status if ctx.response is not None else 0
     telemetry = ctx.node.telemetry
     telemetry.count("requests", route=ctx.route, status=str(status))
@@ -105,23 +127,29 @@ async def log(ctx: Context) -> None:
         telemetry.count("response_bytes", ctx.sent, route=ctx.route)
     if ctx.aborted:
         telemetry.count("requests_aborted", cause=ctx.aborted)
-    if not ctx.node.settings.log.access:
+    if ctx.code or ctx.aborted:
+        phases = {name: round(seconds, 6) for name, seconds in ctx.timings.items()}
+        _log.info("request failed", path=ctx.shown, route=ctx.route, code=ctx.code, aborted=ctx.aborted, phases=phases)
+    access = ctx.node.access
+    if access is None:
         return
-    fields: dict[str, object] = {
-        "method": ctx.request.method,
-        "path": ctx.path,
-        "route": ctx.route,
-        "status": status,
-        "bytes": ctx.sent,
-        "seconds": round(ctx.elapsed, 6),
-        "phases": {name: round(seconds, 6) for name, seconds in ctx.timings.items()},
-        "client": ctx.request.remote,
-    }
-    if ctx.code:
-        fields["code"] = ctx.code
-    if ctx.aborted:
-        fields["aborted"] = ctx.aborted
-    _log.info("request", **fields)
+    in_path = ctx.credential is not None and ctx.credential[1] == "path"
+    headers = ctx.request.headers
+    access.add(
+        method=ctx.request.method.encode(),
+        path=ctx.path.encode(),
+        route=ctx.route.encode(),
+        status=status,
+        sent=ctx.sent,
+        duration=int(ctx.elapsed * 1e9),
+        session=(ctx.token.session if ctx.token is not None else b"") if in_path else None,
+        address=ctx.client,
+        traceparent=headers.get("traceparent", "").encode("utf-8", "surrogateescape"),
+        user_agent=headers.get(hdrs.USER_AGENT, "").encode("utf-8", "surrogateescape"),
+    )
+    if not ctx.node.settings.log.access_file:
+        # Among other logs the order of events is worth more than a system call.
+        access.flush()
 
 
 def _check_head(request: web.Request) -> None:
@@ -137,10 +165,6 @@ def _check_head(request: web.Request) -> None:
         raise StreamGateError("request_malformed", "the Host field is no host")
     if request.version == HttpVersion10 and hdrs.TRANSFER_ENCODING in request.headers:
         raise StreamGateError("request_malformed", "HTTP/1.0 has no Transfer-Encoding")
-
-
-def _manifest_key(ctx: Context) -> str:
-    return f"{ctx.path}#{ctx.opened.generation}" if ctx.opened is not None else ""
 
 
 PHASES: tuple[Callable[[Context], Awaitable[None]], ...] = (parse, authorize, key, lookup, resolve, store, deliver, log)

@@ -11,6 +11,7 @@ from edge.cors import METHODS
 from streamgate.errors import CODES, StreamGateError
 
 MEDIA_TYPE = "application/problem+json"
+TOKEN_SCHEME = "CTA-Common-Access-Token"
 
 _BY_STATUS = {404: "not_found", 405: "method_not_allowed", 417: "expectation_failed", 431: "head_too_large"}
 
@@ -24,8 +25,11 @@ def from_http(error: web.HTTPException) -> StreamGateError:
 def headers(error: StreamGateError, retry_after: int) -> dict[str, str]:
     """The fields that belong to the error itself."""
     made = {"Cache-Control": "no-store"}
-    if error.status == 503:
+    if error.status in (429, 503):
         made["Retry-After"] = str(retry_after)
+    if error.status == 401:
+        # RFC 9110 section 11.6.1 wants a challenge; browsers ask nobody for a password because of this one.
+        made["WWW-Authenticate"] = TOKEN_SCHEME
     if error.status == 405:
         made["Allow"] = METHODS
     return made
@@ -68,5 +72,8 @@ def bare(answer: web.Response) -> bytes:
     """``answer`` as bytes, for connections that have no request yet; the connection is closed after it."""
     content = answer.body if isinstance(answer.body, bytes) else b""
     fields = {**answer.headers, "Content-Length": str(len(content)), "Connection": "close"}
-    lines = [f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}", *(f"{name}: {value}" for name, value in fields.items())]
+    lines = [
+        f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}",
+        *(f"{name}: {value}" for name, value in fields.items()),
+    ]
     return "\r\n".join((*lines, "", "")).encode("ascii") + content

@@ -6,14 +6,17 @@ from pathlib import Path
 
 from edge.node import Node, make_node
 from edge.remuxes import Remuxes
+from edge.tiers.indexes import DiskIndexes
 from streamgate.core.health import Health
 from streamgate.core.lifecycle import Role
 from streamgate.core.logging import get_logger
 from streamgate.core.settings import MediaSettings, Settings
 from streamgate.core.telemetry import Telemetry
 from streamgate.errors import StreamGateError
-from streamgate.storage import assets
+from streamgate.native.cat import Verifier
+from streamgate.storage import assets, keys
 from streamgate.storage.assets import Asset, AssetRef, Limits
+from streamgate.storage.indexes import IndexStore
 
 _log = get_logger("edge.roles")
 
@@ -26,12 +29,14 @@ class FolderLibrary:
         self._limits = Limits(limits.target, limits.max_segment, limits.trick_interval)
         self._index_limits = limits.model_dump(include={"max_index_bytes", "max_samples", "max_boxes"})
         self._data = data
+        self._gates = assets.Gates()
+        self.indexes: IndexStore | None = None
         self._remuxes = remuxes
 
     def discover(self) -> list[AssetRef]:
         """All assets there are; raises ``source_unreadable``, which does not tell viewers where the folder is."""
         try:
-            return assets.discover(self._root)
+            return assets.discover(self._root, self._gates)
         except StreamGateError as error:
             _log.error("the assets cannot be listed", code=error.code, detail=error.detail)
             if error.code == "source_too_complex":
@@ -41,24 +46,41 @@ class FolderLibrary:
     def open(self, ref: AssetRef) -> Asset:
         """Open one; where a container must be converted first, that is begun, and ``asset_preparing`` raised."""
         try:
-            return assets.open_asset(ref, self._limits, data=self._data, index_limits=self._index_limits)
+            return assets.open_asset(
+                ref, self._limits, data=self._data, index_limits=self._index_limits, index_store=self.indexes
+            )
         except assets.Preparing as preparing:
             for job in preparing.jobs:
                 self._remuxes.submit(job.source, job.target)
             raise
 
 
-def streaming(settings: Settings, root: Path, telemetry: Telemetry, health: Health) -> tuple[Role, Node]:
-    """The role that cuts and serves media of ``root``, and the node its requests run on."""
+def streaming(
+    settings: Settings, root: Path, telemetry: Telemetry, health: Health, limits: int | None = None
+) -> tuple[Role, Node]:
+    """The role that cuts and serves media of ``root``, and the node its requests run on; ``limits`` as for ``make_node``."""
     remuxes = Remuxes(settings.edge.remux_jobs, telemetry)
     library = FolderLibrary(root, settings.media, settings.server.data_folder, remuxes)
-    node = make_node(settings, library, telemetry, health)
+    node = make_node(settings, library, telemetry, health, _verifier(settings), limits)
+    library.indexes = DiskIndexes(node.tiers.disk)
 
     async def start() -> None:
         await node.assets.refs()
+        await node.gate.start()
 
     async def stop() -> None:
         remuxes.close()
         node.close()
 
     return Role("streaming", start=start, stop=stop), node
+
+
+def _verifier(settings: Settings) -> Verifier:
+    """With the keys of the settings; where none are configured and none can be kept, no token is believed."""
+    try:
+        return Verifier([key.verifying() for key in keys.configured(settings)])
+    except StreamGateError as error:
+        if settings.tokens.keys or not isinstance(error.__cause__, OSError):
+            raise
+        _log.warning("no key of playback tokens", reason=error.detail)
+        return Verifier()

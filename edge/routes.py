@@ -64,6 +64,17 @@ ROUTES: tuple[Route, ...] = (
 )
 
 
+_ID = re.compile(f"/v/{_ASSET}(?:/.*)?")
+PLAYLISTS = frozenset(("multivariant", "multivariant_ts", "mpd", "media_playlist", "iframe_playlist", "ts_playlist"))
+"""Routes whose answers name others by relative URLs."""
+
+
+def asset_of(path: str) -> str:
+    """The asset that a canonical path below ``/v/`` belongs to, whether or not there is such a route; "" for none."""
+    found = _ID.fullmatch(path)
+    return found["asset"] if found else ""
+
+
 def match(path: str) -> Target:
     """What a canonical path below ``/v/`` asks for; raises ``not_found``."""
     for route in ROUTES:

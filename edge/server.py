@@ -1,10 +1,9 @@
-"""Running the edge: its socket, its event loop, and its end."""
+"""Running the edge in one process: its role, its sockets, its event loop, and its end."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import resource
+import contextlib
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,16 +11,20 @@ from pathlib import Path
 import uvloop
 from aiohttp import web
 
+from edge import proxy_protocol, tls
+from edge.accept import Acceptor
 from edge.app import make_app
 from edge.connections import Connections
+from edge.listeners import listen, listen_all, url
 from edge.node import Node
 from edge.roles import streaming
 from streamgate.core import logging
 from streamgate.core.health import Health
-from streamgate.core.lifecycle import Lifecycle, Role, stop_signals
-from streamgate.core.settings import ServerSettings, Settings
+from streamgate.core.lifecycle import Lifecycle, Role, raise_file_limit, stop_signals
+from streamgate.core.settings import Settings
 from streamgate.core.telemetry import Telemetry
-from streamgate.errors import StreamGateError
+
+__all__ = ["Server", "listen", "run", "serve", "url"]
 
 _log = logging.get_logger("edge.server")
 # When connections are cut, their handlers are cancelled; that takes no time worth waiting for.
@@ -29,14 +32,14 @@ _CLEANUP_S = 1.0
 
 
 def run(settings: Settings, root: Path, *, announce: Callable[[str], None]) -> int:
-    """Serve the assets of ``root`` until SIGTERM or SIGINT; returns the exit code, 0 for a graceful stop.
+    """Serve the assets of ``root`` from this process until SIGTERM or SIGINT; returns the exit code, 0 for a graceful stop.
 
     ``announce`` is called with the server's address (no trailing slash) once it listens. A second signal ends the process
     at once. Raises StreamGateError ``listen_failed``, ``source_not_found`` and whatever else keeps it from starting.
     """
     stop_logging = logging.configure(settings.log)
     try:
-        _raise_file_limit()
+        raise_file_limit(settings.server.max_connections)
         role, node = streaming(settings, root, Telemetry(), Health())
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(_run(node, role, announce))
@@ -48,6 +51,87 @@ async def _run(node: Node, role: Role, announce: Callable[[str], None]) -> int:
     with stop_signals() as asked:
         await serve(node, [role], asked, announce=announce)
     return 0
+
+
+class Server:
+    """A node's application, its roles and its connections, in the order in which they begin and end.
+
+    ``mounts`` are applications served beside the media, by prefix.
+    """
+
+    def __init__(self, node: Node, roles: Sequence[Role], mounts: Mapping[str, web.Application] | None = None) -> None:
+        self._node = node
+        self._lifecycle = Lifecycle(roles, node.health)
+        self._mounts = mounts
+        self._acceptors: list[Acceptor] = []
+        self.closed = asyncio.Event()
+        """Set when no more connections are accepted."""
+
+    async def start(self) -> None:
+        """Start the roles and the application; what a role's ``start`` raises is passed on."""
+        self._tls = tls.context(self._node.settings.tls)
+        try:
+            await self._lifecycle.start()
+            app = make_app(self._node, mounts=self._mounts)
+            self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=_CLEANUP_S)
+            await self._runner.setup()
+        except BaseException:
+            await self._lifecycle.stop()
+            raise
+        assert self._runner.server is not None
+        rates = self._node.rates
+        self._connections = Connections(
+            self._node,
+            self._runner.server,
+            log=self._node.access,
+            by_address=rates.by_address,
+            by_token=rates.by_token,
+        )
+
+    def accept(self, listening: Sequence[socket.socket], encrypted: Sequence[socket.socket] = ()) -> None:
+        """Take connections from these sockets, of which ``encrypted`` speak TLS, and be ready."""
+        server = self._node.settings.server
+        for sockets, context in ((listening, None), (encrypted, self._tls)):
+            acceptor = Acceptor(
+                sockets,
+                self._connections,
+                self._node.telemetry,
+                tls=context,
+                handshake_timeout=server.head_timeout,
+                introduce=proxy_protocol.introduction(server) if server.proxy_protocol else None,
+                most=server.max_connections,
+                pace=self._node.settings.limits.bytes_per_second,
+            )
+            acceptor.start()
+            self._acceptors.append(acceptor)
+        self._node.health.state = "ready"
+
+    async def drain(self, delay: float) -> None:
+        """Serve on for ``delay`` seconds, while not being ready."""
+        self._node.health.state = "draining"
+        await asyncio.sleep(delay)
+
+    async def stop(self, deadline: float, *, idle: float = 0.0, last: bool = True) -> int:
+        """Accept no more, let each connection end with the answer under way, and stop the roles.
+
+        Idle connections end after ``idle`` seconds, what is left after ``deadline`` is cut. ``last``: nobody else takes
+        what waits to be accepted. Returns how many connections were cut.
+        """
+        self._node.health.state = "stopping"
+        for acceptor in self._acceptors:
+            acceptor.stop(last=last)
+        self.closed.set()
+        await self._lifecycle.drain()
+        end = asyncio.get_running_loop().time() + deadline
+        with contextlib.suppress(TimeoutError):
+            # Who has not yet said who he is, or agreed on a cipher.
+            async with asyncio.timeout_at(end):
+                await asyncio.gather(*(acceptor.opened() for acceptor in self._acceptors))
+        left = max(0.0, end - asyncio.get_running_loop().time())
+        cut = await self._connections.drain(left, min(idle, left))
+        await self._runner.cleanup()
+        await self._lifecycle.stop()
+        return cut
 
 
 async def serve(
@@ -62,69 +146,23 @@ async def serve(
 
     ``mounts`` are applications served beside the media, by prefix.
     """
-    settings = node.settings.server
-    lifecycle = Lifecycle(roles, node.health)
+    server, drain = Server(node, roles, mounts), node.settings.drain
     # Before the roles: an address in use should be told at once.
-    listening = await asyncio.to_thread(listen, settings)
+    listeners = await asyncio.to_thread(listen_all, node.settings, 1)
     try:
-        await lifecycle.start()
-        runner = web.AppRunner(make_app(node, mounts=mounts), access_log=None, shutdown_timeout=_CLEANUP_S)
-        await runner.setup()
-        assert runner.server is not None
-        connections = Connections(node, runner.server)
-        server = await asyncio.get_running_loop().create_server(connections, sock=listening, backlog=settings.backlog)
+        await server.start()
     except BaseException:
-        listening.close()
-        await lifecycle.stop()
+        listeners.close()
         raise
-    address = url(listening)
-    node.health.state = "ready"
+    address = listeners.url
+    server.accept(*listeners.parts(listeners.rows[0]))
     _log.info("listening", url=address)
     announce(address)
     try:
         await asked.wait()
     finally:
-        node.health.state = "stopping"
-        _log.info("stopping", deadline=settings.stop_deadline)
-        await asyncio.sleep(settings.drain_delay)
-        server.close()
-        await lifecycle.drain()
-        cut = await connections.drain(settings.stop_deadline)
-        await runner.cleanup()
-        await lifecycle.stop()
+        _log.info("stopping", delay=drain.delay, deadline=drain.deadline)
+        await server.drain(drain.delay)
+        cut = await server.stop(drain.deadline)
+        listeners.close()
         _log.info("stopped", connections_cut=cut)
-
-
-def _raise_file_limit() -> None:
-    """Connections and sources are open files: of the usual soft limit, 1024, a burst of viewers would leave nothing."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    except (OSError, ValueError) as error:
-        _log.warning("the limit of open files stays as it is", limit=soft, reason=str(error))
-
-
-def listen(settings: ServerSettings) -> socket.socket:
-    """A socket that listens on the settings' address; raises ``listen_failed``."""
-    try:
-        found = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, _, _, _, address = found[0]
-        listening = socket.create_server(address[:2], family=family, backlog=settings.backlog)
-    except OSError as error:
-        reason = error.strerror or os.strerror(error.errno or 0)
-        raise StreamGateError("listen_failed", f"{settings.host} port {settings.port}: {reason}") from error
-    # Accepted sockets inherit it: what a client does not take is not kept for it for ever, not even by the kernel.
-    # Later than our own limit, which knows why it ends a response.
-    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(settings.send_timeout * 2000))
-    listening.setblocking(False)
-    return listening
-
-
-def url(listening: socket.socket) -> str:
-    """How a browser of this machine reaches the socket."""
-    host, port = listening.getsockname()[:2]
-    if host == "0.0.0.0":
-        host = "127.0.0.1"
-    elif host == "::":
-        host = "::1"
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -168,6 +168,26 @@ cdef inline int put(Builder b, uint64_t offset, uint32_t count) except -1 nogil:
     return 0
 
 
+cdef int reserve_runs(Builder b, uint32_t count) except -1 nogil:
+    """Makes room for ``count`` more runs at once."""
+    cdef size_t runs = <size_t>b.runs + count
+    reserve(&b.gaps, runs * b.gap_width)
+    reserve(&b.counts, runs)
+    reserve(&b.run_offsets, (runs // GROUP + 1) * 8)
+    return reserve(&b.run_samples, (runs // GROUP + 1) * 4)
+
+
+cdef inline uint32_t room_for_runs(Builder b) noexcept nogil:
+    """How many runs there may be before a table must grow."""
+    return <uint32_t>min(min(b.counts.room, b.gaps.room // b.gap_width), <size_t>0xFFFFFFFF)
+
+
+cdef inline uint32_t size_at(int width, uint32_t value, const void* table, uint32_t sample) noexcept nogil:
+    if width == 2:
+        return (<const uint16_t*>table)[sample]
+    return (<const uint32_t*>table)[sample] if width == 4 else value
+
+
 cdef class Builder:
     def __cinit__(self, uint64_t limit):
         self.limit = limit
@@ -323,20 +343,56 @@ cdef class Builder:
     cdef int add_chunks_be(self, const uint8_t* chunks, uint32_t count, int width, const uint8_t* stsc,
                            uint32_t entries) except -1 nogil:
         """Places all samples: ``count`` chunk offsets of ``width`` bytes (stco, co64), and the entries of stsc."""
-        cdef uint32_t chunk, n = 0, entry = 0, left = self.sizes.count - self.placed
+        cdef uint32_t chunk, n = 0, take, entry = 0, left = self.sizes.count - self.placed
+        cdef uint32_t next_first = be32(stsc) if entries else <uint32_t>0xFFFFFFFF
+        cdef uint64_t offset, length, gap, run_end
+        # A file interleaved sample by sample has as many runs as chunks. They are added here, out of variables of our own;
+        # what is not like those before it goes through put.
+        cdef uint32_t placed, run, room
+        cdef uint64_t payload, end
+        cdef int size_width = self.sizes.width, gap_width
+        cdef const void* sizes = self.sizes.pile.data
+        cdef void* gaps
+        cdef uint8_t* counts
+        if count and left and next_first > 1:
+            return fail("source_malformed", "stsc does not start with the first chunk")
+        reserve_runs(self, min(count, left))
+        placed, run, run_end, payload, end = self.placed, self.runs, self.run_end, self.payload, self.end
+        gaps, counts, gap_width, room = self.gaps.data, self.counts.data, self.gap_width, room_for_runs(self)
         for chunk in range(1, count + 1):
             if left == 0:
                 break
-            if entry < entries and be32(stsc + 12 * <size_t>entry) <= chunk:
-                if be32(stsc + 12 * <size_t>entry) != chunk:
+            if chunk >= next_first:
+                if chunk != next_first:
                     return fail("source_malformed", "stsc does not ascend")
                 n = be32(stsc + 12 * <size_t>entry + 4)
                 entry += 1
-            elif entry == 0:
-                return fail("source_malformed", "stsc does not start with the first chunk")
-            put(self, be32(chunks) if width == 4 else be64(chunks), min(n, left))
-            left -= min(n, left)
+                next_first = be32(stsc + 12 * <size_t>entry) if entry < entries else <uint32_t>0xFFFFFFFF
+            offset = be32(chunks) if width == 4 else be64(chunks)
             chunks += width
+            take = min(n, left)
+            left -= take
+            gap = offset - run_end
+            if 0 < take < 3 and run % GROUP and gap and gap_width < 8 and gap >> 8 * gap_width == 0 \
+                    and run < room:
+                length = size_at(size_width, self.sizes.value, sizes, placed)
+                if take == 2:
+                    length += size_at(size_width, self.sizes.value, sizes, placed + 1)
+                if offset > self.limit or length > self.limit - offset:
+                    return fail("source_truncated", "samples lie beyond the end of the file")
+                store(gaps, gap_width, run, gap)
+                counts[run] = <uint8_t>take
+                run += 1
+                placed += take
+                payload += length
+                run_end = offset + length
+                end = max(end, run_end)
+                continue
+            self.placed, self.runs, self.run_end, self.payload, self.end = placed, run, run_end, payload, end
+            put(self, offset, take)
+            placed, run, run_end, payload, end = self.placed, self.runs, self.run_end, self.payload, self.end
+            gaps, counts, gap_width, room = self.gaps.data, self.counts.data, self.gap_width, room_for_runs(self)
+        self.placed, self.runs, self.run_end, self.payload, self.end = placed, run, run_end, payload, end
         if left:
             return fail("source_malformed", "samples without a chunk")
         return 0

@@ -27,7 +27,6 @@ cdef enum:
     SYNC_FLAGS = 0x02000000
     NON_SYNC_FLAGS = 0x01010000
     # Section 8.8.7, tfhd.
-    TF_ENTRY = 0x000002
     TF_DURATION = 0x000008
     TF_SIZE = 0x000010
     TF_FLAGS = 0x000020
@@ -55,7 +54,6 @@ cdef struct Layout:
     uint64_t payload
     uint64_t moof               # bytes of the moof box
     uint32_t mdat               # bytes of the mdat box's header
-    uint32_t entry_index
     uint32_t duration           # the defaults of tfhd, where its flags say that they are there
     uint32_t size
     uint32_t flags
@@ -77,7 +75,7 @@ cdef inline uint32_t flags_of(uint8_t sync) noexcept nogil:
     return SYNC_FLAGS if sync else NON_SYNC_FLAGS
 
 
-cdef Layout layout_of(const Samples* samples, uint32_t entry_index) noexcept nogil:
+cdef Layout layout_of(const Samples* samples) noexcept nogil:
     """Decide which fields the segment needs; what is constant becomes a default, what is zero is left out."""
     cdef Layout layout
     cdef uint32_t i, count = samples.count, fields = 0, sizes = 0, durations = 0, offsets = 0
@@ -95,7 +93,6 @@ cdef Layout layout_of(const Samples* samples, uint32_t entry_index) noexcept nog
         syncs |= samples.syncs[i] ^ rest
     layout.payload = payload
     layout.mdat = 8 if payload < <uint64_t> UINT32_MAX + 1 - 8 else 16
-    layout.entry_index = entry_index
     layout.duration = duration
     layout.size = size
     layout.flags = flags_of(rest)
@@ -104,9 +101,6 @@ cdef Layout layout_of(const Samples* samples, uint32_t entry_index) noexcept nog
     layout.tr = TR_DATA_OFFSET
     # mfhd 16, tfdt 20, tfhd 16 and trun 20 without options, traf 8, moof 8
     layout.moof = 88
-    if entry_index != 1:
-        layout.tf |= TF_ENTRY
-        layout.moof += 4
     if durations:
         layout.tr |= TR_DURATION
         fields += 1
@@ -157,8 +151,7 @@ cdef char* put_head(char* p, const Layout* layout, const Samples* samples, uint3
                     uint64_t decode_time) noexcept nogil:
     """Write moof and the header of mdat; returns the position behind them."""
     cdef uint32_t i, moof = <uint32_t> layout.moof, tr = layout.tr, tf = layout.tf
-    cdef uint32_t tfhd = 16 + 4 * (((tf & TF_ENTRY) != 0) + ((tf & TF_DURATION) != 0) + ((tf & TF_SIZE) != 0)
-                                   + ((tf & TF_FLAGS) != 0))
+    cdef uint32_t tfhd = 16 + 4 * (((tf & TF_DURATION) != 0) + ((tf & TF_SIZE) != 0) + ((tf & TF_FLAGS) != 0))
     p = put_box(p, moof, b"moof")
     p = put_box(p, 16, b"mfhd")
     p = put32(p, 0)
@@ -168,8 +161,6 @@ cdef char* put_head(char* p, const Layout* layout, const Samples* samples, uint3
     p = put_box(p, tfhd, b"tfhd")
     p = put32(p, tf)
     p = put32(p, track_id)
-    if tf & TF_ENTRY:
-        p = put32(p, layout.entry_index)
     if tf & TF_DURATION:
         p = put32(p, layout.duration)
     if tf & TF_SIZE:
@@ -204,9 +195,9 @@ cdef char* put_head(char* p, const Layout* layout, const Samples* samples, uint3
 
 
 cdef bytes head_of(const Samples* samples, uint32_t track_id, uint32_t sequence, int64_t time, int64_t shift,
-                   tuple brands, uint32_t entry_index):
+                   tuple brands):
     """styp, moof and the header of mdat; ``time + shift`` is the baseMediaDecodeTime."""
-    cdef Layout layout = layout_of(samples, entry_index)
+    cdef Layout layout = layout_of(samples)
     cdef bytes styp = _type_box(b"styp", brands) if brands else b""
     cdef Py_ssize_t ahead = len(styp)
     cdef bytes head
@@ -241,7 +232,7 @@ cdef Plan plan_of(bytes head, Track track, uint32_t first, uint32_t count):
 
 
 def segment(Track track not None, int64_t first, int64_t last, *, uint32_t track_id, uint32_t sequence, int64_t shift,
-            tuple brands not None, uint32_t entry_index=1):
+            tuple brands not None):
     cdef char some[STACK_SAMPLES * 13]
     cdef char* memory = some
     cdef Samples samples
@@ -254,7 +245,7 @@ def segment(Track track not None, int64_t first, int64_t last, *, uint32_t track
     try:
         arrange(&samples, memory, <uint32_t> (last - first))
         track.expand(first, samples.count, samples.sizes, samples.durations, samples.offsets, samples.syncs)
-        head = head_of(&samples, track_id, sequence, track.dts_at(first), shift, brands, entry_index)
+        head = head_of(&samples, track_id, sequence, track.dts_at(first), shift, brands)
     finally:
         if memory != some:
             free(memory)
@@ -262,7 +253,7 @@ def segment(Track track not None, int64_t first, int64_t last, *, uint32_t track
 
 
 def keyframe_segment(Track track not None, int64_t sample, int64_t duration, *, uint32_t track_id, uint32_t sequence,
-                     int64_t shift, tuple brands not None, uint32_t entry_index=1):
+                     int64_t shift, tuple brands not None):
     cdef char memory[13]
     cdef Samples samples
     cdef int64_t time
@@ -277,11 +268,10 @@ def keyframe_segment(Track track not None, int64_t sample, int64_t duration, *, 
     time = track.dts_at(sample) + samples.offsets[0]
     samples.durations[0] = <uint32_t> duration
     samples.offsets[0] = 0
-    return plan_of(head_of(&samples, track_id, sequence, time, shift, brands, entry_index), track, sample, 1)
+    return plan_of(head_of(&samples, track_id, sequence, time, shift, brands), track, sample, 1)
 
 
-def segment_sizes(Track track not None, const uint32_t[::1] starts not None, *, tuple brands not None,
-                  uint32_t entry_index=1):
+def segment_sizes(Track track not None, const uint32_t[::1] starts not None, *, tuple brands not None):
     cdef Py_ssize_t i, count = max(starts.shape[0] - 1, 0)
     cdef uint64_t styp = len(_type_box(b"styp", brands)) if brands else 0
     cdef uint32_t longest = 0
@@ -302,7 +292,7 @@ def segment_sizes(Track track not None, const uint32_t[::1] starts not None, *, 
             for i in range(count):
                 arrange(&samples, memory, starts[i + 1] - starts[i])
                 track.expand(starts[i], samples.count, samples.sizes, samples.durations, samples.offsets, samples.syncs)
-                layout = layout_of(&samples, entry_index)
+                layout = layout_of(&samples)
                 out[i] = styp + layout.moof + layout.mdat + layout.payload
     finally:
         free(memory)
@@ -353,7 +343,7 @@ cdef object fixed16(double value):
 
 def init_segment(*, uint32_t track_id, str handler not None, uint32_t timescale, bytes entry not None,
                  str language not None, str name not None, double width, double height, tuple matrix not None,
-                 tuple brands not None, uint32_t default_duration=0):
+                 tuple brands not None):
     if track_id == 0 or not brands:
         raise StreamGateError("internal", "an init segment needs a track id and a brand")
     if timescale == 0:
@@ -389,5 +379,5 @@ def init_segment(*, uint32_t track_id, str handler not None, uint32_t timescale,
         _full_box(b"stco", 0, 0, bytes(4)),
     )
     trak = _box(b"trak", tkhd, _box(b"mdia", mdhd, hdlr, elng, _box(b"minf", header, dinf, stbl)))
-    trex = _full_box(b"trex", 0, 0, pack(">IIIII", track_id, 1, default_duration, 0, 0))
+    trex = _full_box(b"trex", 0, 0, pack(">IIIII", track_id, 1, 0, 0, 0))
     return _type_box(b"ftyp", brands) + _box(b"moov", mvhd, trak, _box(b"mvex", trex))

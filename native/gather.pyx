@@ -13,8 +13,7 @@ from libc.stdint cimport INT64_MAX, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 from posix.types cimport off_t
-from posix.uio cimport iovec, preadv, writev
-from posix.unistd cimport SEEK_CUR, lseek
+from posix.uio cimport iovec, preadv
 
 import os
 
@@ -23,17 +22,9 @@ import numpy as np
 from streamgate.errors import StreamGateError
 from streamgate.native.samples cimport Range
 
-cdef extern from "<fcntl.h>" nogil:
-    int FALLOC_FL_KEEP_SIZE
-    int fallocate(int fd, int mode, off_t offset, off_t length)
-
 cdef enum:
-    # A system call costs about as much as copying 24 KiB, so wider gaps are cheaper to skip than to read.
-    MAX_GAP = 16384
     MAX_IOVECS = 1024           # IOV_MAX of Linux
     NOGIL_BYTES = 65536         # copies below this are shorter than a hand-over of the GIL
-    WORTH_RESERVING = 131072    # bytes; below, reserving costs as much as it saves
-    BLOCK = 1048576             # smaller ones make smaller folios in the page cache of the output, which cost more
 
 cdef unsigned char spill[MAX_GAP]    # what falls between ranges; written by many threads at once and read by none
 
@@ -74,39 +65,6 @@ cdef int read_all(int fd, iovec* parts, size_t count, uint64_t position) except 
         parts += used
         count -= used
         position += got
-    return 0
-
-
-cdef void reserve(int fd, uint64_t count) noexcept nogil:
-    """Give the ``count`` bytes that follow their place on the disk at once.
-
-    ext4 otherwise reserves it block by block while they are written, which costs as much as copying them.
-    Whatever this call has against it (a pipe, a file system that cannot, a full disk), the write itself tells.
-    """
-    cdef off_t position
-    if count < WORTH_RESERVING:
-        return
-    position = lseek(fd, 0, SEEK_CUR)
-    if position >= 0:
-        fallocate(fd, FALLOC_FL_KEEP_SIZE, position, count)
-
-
-cdef int write_all(int fd, iovec* parts, size_t count) except -1 nogil:
-    cdef ssize_t put
-    cdef size_t used
-    cdef int error
-    while count:
-        put = writev(fd, parts, <int> count)
-        if put < 0:
-            error = errno
-            with gil:
-                if error != EINTR:
-                    raise refused("output_failed", "write", error)
-                PyErr_CheckSignals()
-            continue
-        used = advance(parts, count, put)
-        parts += used
-        count -= used
     return 0
 
 
@@ -170,20 +128,6 @@ cdef class Plan:
     @property
     def span(self):
         return self.first, self.end - self.first
-
-    def reads(self, uint64_t gap=65536):
-        cdef list found = []
-        cdef uint64_t first = 0, end = 0, offset, length
-        for offset, length in sorted(self.ranges.tolist()):
-            if end and (offset <= end or offset - end <= gap):      # `end` is 0 only before the first: none is empty
-                end = max(end, offset + length)
-                continue
-            if end:
-                found.append((first, end - first))
-            first, end = offset, offset + length
-        if end:
-            found.append((first, end - first))
-        return found
 
     cdef size_t run_at(self, uint64_t position) noexcept nogil:
         """The run that holds byte ``position`` of the payload, which lies in it."""
@@ -282,52 +226,6 @@ cdef class Plan:
             skip = 0
             i += 1
         return 0
-
-    def write(self, int out_fd, const unsigned char[::1] data not None, uint64_t base):
-        cdef iovec parts[MAX_IOVECS]
-        cdef size_t n = 0, i = 0
-        cdef uint64_t held = data.shape[0]
-        cdef const unsigned char* source = &data[0] if held else NULL
-        if self.count and (self.first < base or self.end - base > held):
-            raise outside(self.first, self.end - self.first, base, held)
-        if len(self.head):
-            parts[0].iov_base = PyBytes_AS_STRING(self.head)
-            parts[0].iov_len = len(self.head)
-            n = 1
-        with nogil:
-            while i < self.count or n:
-                while i < self.count and n < MAX_IOVECS:
-                    parts[n].iov_base = <void*> (source + (self.runs[i].offset - base))
-                    parts[n].iov_len = self.runs[i].length
-                    n += 1
-                    i += 1
-                write_all(out_fd, parts, n)
-                n = 0
-        return self.size
-
-    def write_from_fd(self, int out_fd, int fd):
-        cdef iovec parts[2]
-        cdef uint64_t position = 0, length
-        cdef char* block = <char*> malloc(max(min(self.payload, BLOCK), 1))
-        if block == NULL:
-            raise MemoryError
-        parts[0].iov_base = PyBytes_AS_STRING(self.head)
-        parts[0].iov_len = len(self.head)
-        try:
-            with nogil:
-                reserve(out_fd, self.size)
-                while position < self.payload or parts[0].iov_len:
-                    length = min(self.payload - position, BLOCK)
-                    if length:
-                        self.read(fd, block, position, length)
-                    position += length
-                    parts[1].iov_base = block
-                    parts[1].iov_len = length
-                    write_all(out_fd, parts, 2)
-                    parts[0].iov_len = 0
-        finally:
-            free(block)
-        return self.size
 
 
 cdef object outside(uint64_t offset, uint64_t length, uint64_t base, uint64_t held):

@@ -53,11 +53,27 @@ cdef class Parser(MovieReader):
             raise ValueError("nothing is wanted")
         offset, length = self.want
         self.want = None
+        self.guarded(bytes(data), offset, length)
+
+    def index(self):
+        if self.failure is not None:
+            raise self.failure
+        if not self.complete:
+            fail("source_truncated", "the index is not complete")
+        if self.open_tracks:
+            self.guarded(None, 0, 0)
+        return self.made
+
+    cdef int guarded(self, bytes data, uint64_t offset, uint64_t length) except -1:
+        """Takes the wanted bytes or, with None, makes the tables; whatever fails ends the parser."""
         try:
-            if len(data) < length:
+            if data is None:
+                self.close_tracks()
+            elif <uint64_t>len(data) < length:
                 fail("source_truncated", "the file is shorter than its size")
-            self.data, self.base = bytes(data), offset
-            self.advance()
+            else:
+                self.data, self.base = data, offset
+                self.advance()
         except StreamGateError as error:
             self.failure = error
         except MemoryError:
@@ -67,18 +83,13 @@ cdef class Parser(MovieReader):
             self.data = b""
             self.open_tracks.clear()
             raise self.failure
-
-    def index(self):
-        if self.failure is not None:
-            raise self.failure
-        if not self.complete:
-            fail("source_truncated", "the index is not complete")
-        return self.made
+        return 0
 
     # --- The boxes of the file --------------------------------------------------------------------------------------
 
     cdef int ask(self, uint64_t offset, uint64_t length) except -1:
         self.want = (offset, min(length, self.size - offset))
+        self.data = b""             # what is held is not needed while the next bytes are read
         return 0
 
     cdef bint holds(self, uint64_t offset, uint64_t length) noexcept:
@@ -316,10 +327,16 @@ cdef class Parser(MovieReader):
         return count
 
     cdef int finish(self) except -1:
-        cdef OpenTrack t
-        cdef Track track
+        """All was read; the tables are made when the index is asked for, and the bytes read are no longer held."""
         if not self.has_movie:
             return fail("source_truncated", "the file ends without a moov")
+        self.complete = True
+        self.data = b""
+        return 0
+
+    cdef int close_tracks(self) except -1:
+        cdef OpenTrack t
+        cdef Track track
         tracks = []
         longest = 0
         for t in self.open_tracks.values():
@@ -333,8 +350,6 @@ cdef class Parser(MovieReader):
             return fail("source_malformed", "a duration out of range")
         self.made.duration = self.made.duration or longest
         self.made.tracks = tuple(tracks)
-        self.complete = True
-        self.data = b""
         self.open_tracks.clear()
         return 0
 

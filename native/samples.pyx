@@ -218,11 +218,6 @@ cdef class Track:
                 time += (<const uint32_t*>self.tables.deltas)[i]
         return time
 
-    cdef uint64_t bytes_of(self, uint32_t first, uint32_t count) noexcept nogil:
-        if first > self.shape.samples or count > self.shape.samples - first:
-            return 0
-        return sum_sizes(self.shape.size_width, self.shape.size, self.tables.sizes, first, count)
-
     cdef int64_t ranges_of(self, uint32_t first, uint32_t count, Range* out, uint32_t capacity) except -1 nogil:
         cdef Shape* s = &self.shape
         cdef Tables* t = &self.tables

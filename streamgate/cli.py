@@ -7,15 +7,19 @@ Exit codes: 0 done; 1 a named error of the input or the surroundings; 2 wrong us
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from streamgate.admin_cli import admin
 from streamgate.errors import StreamGateError
+from streamgate.token_cli import token
 
 if TYPE_CHECKING:
     from streamgate.storage.assets import Asset
@@ -41,6 +45,17 @@ class _Commands(click.Group):
             ctx.exit(INTERRUPTED)
 
 
+@contextlib.contextmanager
+def importing() -> Iterator[None]:
+    """Imports without the garbage collector: they leave none, and it would look at all of it, again at the end."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
 def _version() -> str:
     from importlib.metadata import version
 
@@ -54,7 +69,9 @@ def _print_version(ctx: click.Context, _param: click.Parameter, wanted: bool) ->
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_print_version, help="Print the version.")
+@click.option(
+    "--version", is_flag=True, expose_value=False, is_eager=True, callback=_print_version, help="Print the version."
+)
 def main() -> None:
     """Stream video: a file in, HLS and DASH out, cut just in time."""
 
@@ -62,19 +79,21 @@ def main() -> None:
 @main.command()
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--host", help="Address to listen on.  [setting: server.host]")
-@click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on; 0 takes a free one.  [setting: server.port]")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), help="Port to listen on; 0 takes a free one.  [setting: server.port]"
+)
 @click.option("--config", "config_file", type=click.Path(path_type=Path), help="Settings file (TOML).")
 def serve(path: Path, host: str | None, port: int | None, config_file: Path | None) -> None:
     """Serve PATH (a media file, an asset's folder, or a folder of assets) over HTTP."""
     from streamgate.core.lifecycle import open_standard_streams
 
     open_standard_streams()
-    from edge.server import run
-    from streamgate.core.config import load
+    from edge.configuration import Configuration
+    from edge.parent import run
     from streamgate.storage.assets import discover
 
     server = {key: value for key, value in (("host", host), ("port", port)) if value is not None}
-    settings = load(config_file, overrides={"server": server} if server else None)
+    configuration = Configuration(config_file, {"server": server} if server else {})
     found = discover(path)
     if not found:
         raise StreamGateError("asset_not_found", f"{path}: no media file and no folder with an asset.toml")
@@ -83,12 +102,13 @@ def serve(path: Path, host: str | None, port: int | None, config_file: Path | No
         lines = [f"Watch      {url}/"]
         for ref in found:
             lines += [f"HLS        {url}/v/{ref.id}/main.m3u8", f"DASH       {url}/v/{ref.id}/main.mpd"]
+            lines += [f"Gated      streamgate token mint {ref.id} --url {url}"] if ref.gated else []
             lines += [f"Finding    {finding.detail} [{finding.code}]" for finding in ref.findings]
         # Names of files may be no UTF-8, and who started us may have gone: no reason not to serve.
         with contextlib.suppress(OSError):
             click.echo("\n".join(lines).encode("utf-8", "backslashreplace"))
 
-    sys.exit(run(settings, path, announce=announce))
+    sys.exit(run(configuration, path, announce=announce))
 
 
 @main.command()
@@ -96,7 +116,8 @@ def serve(path: Path, host: str | None, port: int | None, config_file: Path | No
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of tables.")
 def inspect(file: Path, as_json: bool) -> None:
     """Tell what FILE (or an asset's folder) holds and how it would be streamed."""
-    from streamgate.media import report
+    with importing():
+        from streamgate.media import report
 
     asset = _open(file)
     told = report.describe(asset.indexes, [s.path.name for s in asset.sources], asset.presentation, asset.findings)
@@ -112,11 +133,14 @@ def inspect(file: Path, as_json: bool) -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--ts", is_flag=True, help="Also write MPEG-TS segments for old HLS players (main-ts.m3u8).")
-@click.option("--trick-play", is_flag=True, help="Also write keyframes that play alone, for scrubbing and fast forward.")
+@click.option(
+    "--trick-play", is_flag=True, help="Also write keyframes that play alone, for scrubbing and fast forward."
+)
 @click.option("--quiet", "-q", is_flag=True, help="No progress bar and no summary.")
 def package(file: Path, out: Path, ts: bool, trick_play: bool, quiet: bool) -> None:
     """Write HLS and DASH of FILE (or an asset's folder) into the folder OUT, for any web server."""
-    from streamgate.storage import static
+    with importing():
+        from streamgate.storage import static
 
     asset = _open(file)
     for finding in asset.findings:
@@ -150,7 +174,9 @@ def _open(path: Path) -> Asset:
 
     found = discover(path)
     if len(found) != 1:
-        raise StreamGateError("asset_not_found", f"{path}: {len(found)} assets here; name one file or one asset's folder")
+        raise StreamGateError(
+            "asset_not_found", f"{path}: {len(found)} assets here; name one file or one asset's folder"
+        )
     try:
         return open_asset(found[0])
     except StreamGateError as e:
@@ -178,6 +204,12 @@ def config(config_file: Path | None, defaults: bool) -> None:
     from streamgate.core.config import Settings, load, render_toml
 
     click.echo(render_toml(Settings() if defaults else load(config_file)), nl=False)
+
+
+main.add_command(token)
+
+
+main.add_command(admin)
 
 
 if __name__ == "__main__":

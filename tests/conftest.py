@@ -42,9 +42,14 @@ def missing(name: str) -> str | None:
         return None if (ROOT / "streamgate/web").is_dir() else "the pages are not built"
     if name.startswith("gst:"):
         return None if _gst_has(name.removeprefix("gst:")) else f"GStreamer has no {name.removeprefix('gst:')}"
-    if name == "chroot":  # containers without an engine: root, who may mount
-        works = os.geteuid() == 0 and subprocess.run(["unshare", "--mount", "true"], check=False).returncode == 0
-        return None if works else "containers cannot be run here"
+    if name == "containers":  # found out by making one, so this is asked only where a test that needs it is selected
+        from tests.scenarios.containers import why_not
+
+        return why_not()
+    if name == "other-user":
+        from tests.scenarios import other_user
+
+        return other_user.why_not()
     return None if find_program(name) else f"{name} is not installed"
 
 
@@ -53,11 +58,24 @@ def _gst_has(element: str) -> bool:
     return inspect is not None and subprocess.run([inspect, "--exists", element], check=False).returncode == 0
 
 
+@pytest.fixture(autouse=True)
+def ordinary_priority() -> Iterator[None]:
+    """A test that leaves this process in a real-time class would starve all that come after it."""
+    before = os.sched_getscheduler(0)
+    yield
+    after = os.sched_getscheduler(0)
+    if after != before:
+        os.sched_setscheduler(0, before, os.sched_param(0))
+    assert after == before, "the scheduling class was changed and not restored"
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[_left_out] = defaultdict(list)
+    left_out: dict[str, list[str]] = defaultdict(list)
+    config.stash[_left_out] = left_out
     config.stash[_skips] = []
 
 
+@pytest.hookimpl(trylast=True)  # what -m and -k leave out is not asked for
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     known: dict[str, str | None] = {}
     kept, left = [], []

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -89,9 +92,12 @@ def _video_stream(output: av.container.OutputContainer, spec: Video) -> av.Video
     options = dict(spec.options)
     if spec.codec == "libx264":
         flags = "open_gop=0" if spec.closed else "open_gop=1"
-        params = f"keyint={spec.gop}:min-keyint={spec.gop if spec.closed else 1}:scenecut=0:bframes={spec.bframes}:{flags}"
+        params = (
+            f"keyint={spec.gop}:min-keyint={spec.gop if spec.closed else 1}:scenecut=0:bframes={spec.bframes}:{flags}"
+        )
         options = {"preset": "ultrafast", "x264-params": params, **options}
     stream = output.add_stream(spec.codec, rate=spec.fps * (2 if spec.variable else 1), options=options)
+    assert isinstance(stream, av.VideoStream)
     stream.width, stream.height = spec.size
     stream.pix_fmt = spec.pixels
     stream.codec_context.gop_size = spec.gop
@@ -103,6 +109,17 @@ def _video_stream(output: av.container.OutputContainer, spec: Video) -> av.Video
     return stream
 
 
+@contextlib.contextmanager
+def ordinary_scheduling() -> Iterator[None]:
+    """SVT-AV1 makes the thread that opens it a real-time one where it may, as root: it, and all that it starts later, would starve the machine."""
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, parameters)
+
+
+@ordinary_scheduling()
 def make(
     path: Path,
     video: Video | list[Video] | None = Video(),
@@ -120,34 +137,48 @@ def make(
     """
     videos = [] if video is None else video if isinstance(video, list) else [video]
     audios = [] if audio is None else audio if isinstance(audio, list) else [audio]
-    kind = format or {".mp4": "mp4", ".mov": "mov", ".m4a": "mp4", ".mkv": "matroska", ".webm": "webm", ".ts": "mpegts"}[path.suffix]
+    kind = (
+        format
+        or {".mp4": "mp4", ".mov": "mov", ".m4a": "mp4", ".mkv": "matroska", ".webm": "webm", ".ts": "mpegts"}[
+            path.suffix
+        ]
+    )
     options = {"movflags": flags, **muxer} if kind in ("mp4", "mov") and flags else dict(muxer)
     with av.open(str(path), "w", format=kind, options=options) as output:
-        sources: list[tuple[av.stream.Stream, Iterator[av.VideoFrame] | Iterator[av.AudioFrame]]] = []
+        sources: list[tuple[Callable[[Any], list[av.Packet[Any]]], Iterator[av.VideoFrame | av.AudioFrame]]] = []
         for spec in videos:
-            sources.append((_video_stream(output, spec), _video_frames(spec, seconds)))
+            sources.append((_video_stream(output, spec).encode, _video_frames(spec, seconds)))
         for sound in audios:
             stream = output.add_stream(sound.codec, rate=sound.rate, layout=sound.layout)
+            assert isinstance(stream, av.AudioStream)
             if sound.bitrate and sound.codec not in ("flac", "pcm_s16le"):
                 stream.bit_rate = sound.bitrate
             stream.metadata["language"] = sound.language
             if sound.codec in ("libopus", "flac", "pcm_s16le"):
                 sound = Audio(**{**sound.__dict__, "format": "s16"})
                 stream.codec_context.format = "s16"
-            sources.append((stream, _audio_frames(sound, audio_seconds if audio_seconds is not None else seconds)))
-        pending = {n: next(frames) for n, (_, frames) in enumerate(sources)}
+            sources.append(
+                (stream.encode, _audio_frames(sound, audio_seconds if audio_seconds is not None else seconds))
+            )
+        pending: dict[int, av.VideoFrame | av.AudioFrame] = {n: next(frames) for n, (_, frames) in enumerate(sources)}
         while pending:
-            n = min(pending, key=lambda k: pending[k].pts * pending[k].time_base)
-            stream, frames = sources[n]
-            output.mux(stream.encode(pending[n]))
+            n = min(pending, key=lambda k: moment(pending[k]))
+            encode, frames = sources[n]
+            output.mux(encode(pending[n]))
             following = next(frames, None)
             if following is None:
                 del pending[n]
             else:
                 pending[n] = following
-        for stream, _ in sources:
-            output.mux(stream.encode(None))
+        for encode, _ in sources:
+            output.mux(encode(None))
     return path
+
+
+def moment(of: av.VideoFrame | av.AudioFrame | av.Packet[Any]) -> Fraction:
+    """When a frame or packet is presented, in seconds of its stream's clock."""
+    assert of.pts is not None and of.time_base is not None
+    return of.pts * of.time_base
 
 
 CUES = {
@@ -227,7 +258,9 @@ def _widen_offsets(box: bytes, grown: int) -> bytes:
     if kind == b"stco":
         count = struct.unpack_from(">I", box, 12)[0]
         offsets = struct.unpack_from(f">{count}I", box, 16)
-        return struct.pack(">I4sII", 16 + 8 * count, b"co64", 0, count) + b"".join(struct.pack(">Q", o + grown) for o in offsets)
+        return struct.pack(">I4sII", 16 + 8 * count, b"co64", 0, count) + b"".join(
+            struct.pack(">Q", o + grown) for o in offsets
+        )
     if kind not in (b"moov", b"trak", b"mdia", b"minf", b"stbl"):
         return box
     body = bytearray()

@@ -19,8 +19,10 @@ GROUPS = {
     "test": (
         "ffmpeg", "chromium", "fonts-dejavu-core", "tstools",
         "gstreamer1.0-tools", "gstreamer1.0-plugins-base", "gstreamer1.0-plugins-good", "gstreamer1.0-plugins-bad",
-        "gstreamer1.0-plugins-ugly", "gstreamer1.0-libav",
+        "gstreamer1.0-plugins-base-apps", "gstreamer1.0-plugins-ugly", "gstreamer1.0-libav",
+        "nginx", "varnish", "haproxy", "curl", "openssl",
     ),
+    "bench": ("ffmpeg", "nginx", "varnish", "openssl", "gcc", "libc6-dev", "libssl-dev"),
     "slow": ("buildah", "debootstrap"),
     "fuzz": ("clang",),
 }  # fmt: skip

@@ -64,7 +64,8 @@ def main(since: float) -> int:
 
         print("Making the demo clip", flush=True)
         make_clip(CLIP)
-    defaults = {"STREAMGATE__SERVER__DATA": str(DATA / "data"), "STREAMGATE__LOG__LEVEL": "warning"}
+    quiet = {"STREAMGATE__LOG__LEVEL": "warning", "STREAMGATE__LOG__ACCESS": "false"}
+    defaults = {"STREAMGATE__SERVER__DATA": str(DATA / "data"), **quiet}
     command = [str(Path(sys.executable).with_name("streamgate")), "serve", str(path), "--port", port]
     surroundings = {**defaults, **os.environ}
     server = signals.server = subprocess.Popen(command, env=surroundings, stdout=subprocess.PIPE, process_group=0)

@@ -82,6 +82,7 @@ def packages(extras: Iterable[str]) -> None:
         line for line in constraints.read_text().splitlines() if line.lower().startswith(("cython==", "setuptools=="))
     ]
     run(*pip, *tools)
+    build()  # pip would do it on one core
     run(*pip, "--no-build-isolation", "--editable", f"{ROOT}[{','.join(wanted)}]")
     STAMPS.mkdir(exist_ok=True)
     known.write_text(" ".join(wanted))
@@ -101,8 +102,13 @@ def native() -> None:
     wanted = {path.stem for path in (ROOT / "native").glob("*.pyx")}
     if wanted <= built and not step("native", native_key(), "Building the kernels"):
         return
-    run(BIN / "python", "setup.py", "--quiet", "build_ext", "--inplace", "--parallel", str(os.cpu_count() or 1))
+    build()
     done("native", native_key())
+
+
+def build() -> None:
+    """Compile what is not up to date, on all cores."""
+    run(BIN / "python", "setup.py", "--quiet", "build_ext", "--inplace", "--parallel", str(os.cpu_count() or 1))
 
 
 def web() -> None:

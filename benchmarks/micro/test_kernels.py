@@ -10,6 +10,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from streamgate.media.codecs import describe
 from streamgate.native import cmaf, mpegts_config
+from streamgate.native.copier import Copier
 from streamgate.native.index import Index
 from streamgate.native.isobmff import read_index
 from streamgate.native.samples import Track
@@ -92,11 +93,12 @@ def test_segment_from_file_to_file(benchmark: BenchmarkFixture, asset: Asset, tm
     """Over the same place again and again: what is measured is the copy, not the file system's growth."""
     plan = asset.presentation.video[0].segment(5)
     source = asset.sources[0].fd
+    copier = Copier(source)
     target = os.open(tmp_path / "out", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
 
     def call() -> int:
         os.lseek(target, 0, os.SEEK_SET)
-        return plan.write_from_fd(target, source)
+        return copier.copy([(plan, target)])
 
     try:
         assert benchmark(call) == plan.size

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
-State = Literal["starting", "ready", "stopping"]
+# draining: no longer ready, but serving as ever. stopping: every answer is its connection's last.
+State = Literal["starting", "ready", "draining", "stopping"]
 
 
 class Health:

@@ -5,12 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import resource
 import signal
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from streamgate.core.health import Health
+from streamgate.core.logging import get_logger
+
+_log = get_logger("streamgate.lifecycle")
+_OTHER_FILES = 256  # sources, logs, sockets of its own
 
 
 async def _nothing() -> None:
@@ -74,6 +79,21 @@ def open_standard_streams() -> None:
         except OSError:
             # The lowest free number, which is this one.
             os.open(os.devnull, os.O_RDWR)
+
+
+def raise_file_limit(connections: int) -> None:
+    """Let this process open as many files as it may, and say so where that is too few for so many connections.
+
+    Connections and sources are open files: of the usual soft limit, 1024, a burst of viewers would leave nothing.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (OSError, ValueError) as error:
+        _log.warning("the limit of open files stays as it is", limit=soft, reason=str(error))
+        hard = soft
+    if hard != resource.RLIM_INFINITY and hard < connections + _OTHER_FILES:
+        _log.warning("fewer files can be open than connections are allowed", limit=hard, connections=connections)
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ import structlog
 
 from streamgate.core.settings import LogSettings
 
+_reopened: list[Callable[[], None]] = []
 # Lines that wait for a slow reader of our logs; further ones are dropped, for requests matter more.
 _MAX_WAITING = 10_000
 _STOP_S = 2.0
@@ -33,10 +34,14 @@ class _Background(logging.Handler):
         self._thread.start()
 
     def emit(self, record: logging.LogRecord) -> None:
+        self.write(self.format(record))
+
+    def write(self, text: str) -> None:
+        """Write a whole line, or several, without a newline at the end, that somebody else has formatted."""
         try:
-            self._lines.put_nowait(self.format(record))
+            self._lines.put_nowait(text)
         except queue.Full:
-            self._dropped += 1
+            self._dropped += text.count("\n") + 1
 
     def stop(self) -> None:
         """Write what waits, for a while."""
@@ -62,7 +67,7 @@ def configure(settings: LogSettings, stream: TextIO | None = None) -> Callable[[
     """
     # Without a standard error there is nobody to tell.
     out = stream or sys.stderr or open(os.devnull, "w")
-    as_json = settings.format == "json" or (settings.format == "auto" and not out.isatty())
+    as_json = not for_people(settings, out)
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_logger_name,
@@ -98,3 +103,27 @@ def get_logger(name: str) -> structlog.stdlib.BoundLogger:
     """The logger of a module; it may be asked for before :func:`configure`."""
     logger: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(name)
     return logger
+
+
+def for_people(settings: LogSettings, stream: TextIO | None = None) -> bool:
+    """Whether logs look as people like them, and not as machines do."""
+    out = stream or sys.stderr
+    return settings.format == "console" or (settings.format == "auto" and out is not None and out.isatty())
+
+
+def write(lines: bytes) -> None:
+    """Write whole lines, formatted already, among the others; they are lost where :func:`configure` was not called."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, _Background):
+            handler.write(lines.decode("utf-8", "replace").rstrip("\n"))
+
+
+def on_reopen(reopen: Callable[[], None]) -> None:
+    """Have ``reopen`` called when log files were renamed and are to be opened anew (SIGUSR1)."""
+    _reopened.append(reopen)
+
+
+def reopen() -> None:
+    """Open all log files anew."""
+    for each in _reopened:
+        each()

@@ -28,17 +28,32 @@ class Section(BaseModel):
 
 
 class ServerSettings(Section):
-    """The listening socket, its connections, and how the server stops."""
+    """The listening sockets, the processes that serve them, and their connections."""
 
     host: str = setting(
-        "127.0.0.1", "Address to listen on. 127.0.0.1 is reached from this machine only, 0.0.0.0 from everywhere."
+        "127.0.0.1",
+        'Address to listen on. 127.0.0.1 is reached from this machine only, 0.0.0.0 from everywhere by IPv4, "::" by both.',
     )
     port: int = setting(8080, "TCP port to listen on. 0 lets the system choose a free one.", ge=0, le=65535)
+    listen: tuple[str, ...] = setting(
+        (), "Further addresses to listen on: 192.0.2.1:8080, [2001:db8::1]:8080, or unix:/run/streamgate.sock."
+    )
+    workers: int = setting(
+        0,
+        "Processes that serve, each with listening sockets of its own. 0: one a core.",
+        unit="processes",
+        ge=0,
+        le=256,
+    )
     backlog: int = setting(
         1024, "Connections that may wait to be accepted; the kernel refuses more.", unit="connections", ge=1, le=65535
     )
     max_connections: int = setting(
-        10_000, "Open connections; a further one is answered 503 and closed.", unit="connections", ge=1, le=1_000_000
+        10_000,
+        "Open connections, shared out to the workers; a further one is answered 503 and closed.",
+        unit="connections",
+        ge=1,
+        le=1_000_000,
     )
     max_request_line: int = setting(
         8190, "Longest request line; longer ones are answered 431.", unit="bytes", ge=256, le=65536
@@ -73,17 +88,26 @@ class ServerSettings(Section):
         ge=0.1,
         le=3600,
     )
-    drain_delay: float = setting(
-        0.0,
-        "Time between not being ready and no longer accepting: a balancer's chance to notice.",
-        unit="seconds",
+    unsent: int = setting(
+        262_144,
+        "Bytes of an answer that the kernel takes ahead of what the network has room for (TCP_NOTSENT_LOWAT). 0: as many as it likes.",
+        unit="bytes",
         ge=0,
-        le=300,
+        le=2**30,
     )
-    stop_deadline: float = setting(
-        30.0, "Time for responses under way to finish after SIGTERM; then they are cut.", unit="seconds", ge=0, le=3600
+    send_buffer: int = setting(
+        0, "Size of a connection's send buffer (SO_SNDBUF). 0: the kernel finds it.", unit="bytes", ge=0, le=2**30
     )
-    data: str = setting("", "Folder for converted containers. Empty: streamgate in $XDG_CACHE_HOME, or in ~/.cache.")
+    trusted_proxies: tuple[str, ...] = setting(
+        (), "Networks of proxies in front, whose Forwarded, X-Forwarded-For and PROXY headers are believed: 10.0.0.0/8."
+    )
+    proxy_protocol: bool = setting(
+        False, "Connections from trusted proxies begin with a PROXY header, version 1 or 2; one without is refused."
+    )
+    data: str = setting(
+        "",
+        "Folder for converted containers and the machine's state. Empty: streamgate in $XDG_CACHE_HOME, or in ~/.cache.",
+    )
 
     @property
     def data_folder(self) -> Path:
@@ -94,6 +118,76 @@ class ServerSettings(Section):
             return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "streamgate"
         except RuntimeError:
             raise StreamGateError("config_invalid", "server.data: this user has no home folder, so name one") from None
+
+
+class DrainSettings(Section):
+    """How the server stops, and how a reload takes its place."""
+
+    delay: float = setting(
+        0.0,
+        "Time after SIGTERM in which it serves on while not being ready: a balancer's chance to notice.",
+        unit="seconds",
+        ge=0,
+        le=300,
+    )
+    idle: float = setting(
+        10.0,
+        "Time after a reload in which idle connections may bring one more request to the processes that leave. As long as a head may take.",
+        unit="seconds",
+        ge=0,
+        le=300,
+    )
+    deadline: float = setting(
+        30.0, "Time for answers under way to finish; then they are cut.", unit="seconds", ge=0, le=3600
+    )
+
+
+class AdminSettings(Section):
+    """The operator's way in: a Unix socket that only the server's user may open."""
+
+    socket: str = setting("", "Its path. Empty: admin-PORT.sock in the folder server.data.")
+
+
+class TlsSettings(Section):
+    """Encrypted connections. The certificate is read again by a reload (SIGHUP)."""
+
+    listen: tuple[str, ...] = setting((), "Addresses that speak TLS 1.2 or newer: 0.0.0.0:8443. Empty: none does.")
+    certificate: str = setting("", "File with the certificate and those between it and its authority, PEM.")
+    key: str = setting(
+        "", "File with the private key, PEM, without a password. Empty: it is in the certificate's file."
+    )
+
+
+class LimitSettings(Section):
+    """How much one client may ask for. The whole node counts together, whichever process a connection is with."""
+
+    connections_per_address: int = setting(
+        1024,
+        "Connections from one address at once, of each process; beyond them new ones are closed.",
+        unit="connections",
+        ge=1,
+        le=1_000_000,
+    )
+    requests_per_address: float = setting(
+        10_000.0,
+        "Requests from one address; beyond them the answer is 429. A balancer in front counts as one unless it is trusted.",
+        unit="a second",
+        ge=0.001,
+        le=1e9,
+    )
+    burst_per_address: int = setting(
+        20_000, "Requests from one address at once.", unit="requests", ge=1, le=1_000_000_000
+    )
+    requests_per_token: float = setting(
+        200.0, "Requests with one token; beyond them the answer is 429.", unit="a second", ge=0.001, le=1e9
+    )
+    burst_per_token: int = setting(2000, "Requests with one token at once.", unit="requests", ge=1, le=1_000_000_000)
+    tracked: int = setting(
+        65_536, "Addresses, and tokens, that are counted at once; 16 bytes each.", unit="entries", ge=1, le=2**26
+    )
+    bytes_per_second: int = setting(
+        0, "How fast one connection is served. 0: as fast as it takes.", unit="bytes a second", ge=0, le=2**40
+    )
 
 
 class EdgeSettings(Section):
@@ -119,6 +213,20 @@ class EdgeSettings(Section):
         ge=0,
         le=300,
     )
+    require_token: bool = setting(
+        False, "Every asset needs a playback token, whatever its asset.toml says; else those whose gated is true."
+    )
+    list_gated: bool = setting(False, "Whether /assets.json tells strangers which assets need a token.")
+    authorize_timeout: float = setting(
+        5.0,
+        "Time for a check that may wait, such as that of a claim which is not evaluated at once; then the answer is 503.",
+        unit="seconds",
+        ge=0.1,
+        le=60,
+    )
+    max_authorizing: int = setting(
+        1024, "Such checks at once; beyond them the answer is 503.", unit="checks", ge=1, le=1_000_000
+    )
     retry_after: int = setting(2, "Retry-After of answers with status 503.", unit="seconds", ge=1, le=3600)
     open_assets: int = setting(
         256,
@@ -128,11 +236,45 @@ class EdgeSettings(Section):
         le=100_000,
     )
     cache_bytes: int = setting(
-        64 * 1024 * 1024,
-        "Memory for playlists, MPDs, init segments, subtitles and their compressed forms.",
+        256 * 1024 * 1024,
+        "Memory of the node, all its workers together, for what it serves from memory.",
         unit="bytes",
         ge=0,
         le=2**40,
+    )
+    memory_object: int = setting(
+        128 * 1024,
+        "Largest body kept in memory; larger ones are sent from the disk tier's files.",
+        unit="bytes",
+        ge=0,
+        le=2**30,
+    )
+    open_objects: int = setting(
+        8192, "Files of the disk tier that a worker keeps open.", unit="files", ge=16, le=1_000_000
+    )
+    disk_bytes: int = setting(
+        4 * 2**30,
+        "Size of the disk tier, which all workers share, in the folder server.data. 0: none.",
+        unit="bytes",
+        ge=0,
+        le=2**50,
+    )
+    disk_retry: float = setting(
+        30.0, "Time without writes to the disk tier after one has failed.", unit="seconds", ge=0, le=3600
+    )
+    scrub_rate: int = setting(
+        4 * 2**20,
+        "Speed at which objects on the disk are read again to find damaged ones. 0: never.",
+        unit="bytes a second",
+        ge=0,
+        le=2**40,
+    )
+    fill_timeout: float = setting(
+        30.0,
+        "Time in which an object that is being made must grow; then whoever waits for it is told.",
+        unit="seconds",
+        ge=0.1,
+        le=3600,
     )
     max_buffered_segment: int = setting(
         16 * 1024 * 1024,
@@ -223,6 +365,30 @@ class MediaSettings(Section):
     )
 
 
+class TokenSettings(Section):
+    """Playback tokens: whose are believed, and how they are made."""
+
+    keys: str = setting(
+        "",
+        "Folder of key files (NAME.toml), which only their owner may read. Empty: keys in the folder server.data, where one is made.",
+    )
+    issuer: str = setting("streamgate", "Issuer (iss) of the tokens made here, and of keys whose file names no other.")
+    site: str = setting(
+        "local", "This site's name: the audience (aud) of its tokens, and of keys whose file names no other."
+    )
+    require: tuple[str, ...] = setting(
+        ("iss", "exp", "cti", "aud"), "Claims that a token must have, where its key's file does not say otherwise."
+    )
+    signer: str = setting("", "The kid of the key that tokens are made with. Empty: the last one by file name.")
+    lifetime: int = setting(
+        14_400,
+        "Time from the making of a token to its end, which is that of the session: a token in the path is not renewed.",
+        unit="seconds",
+        ge=60,
+        le=2_592_000,
+    )
+
+
 class LogSettings(Section):
     """What is logged, and how it looks. Logs go to standard error."""
 
@@ -230,7 +396,17 @@ class LogSettings(Section):
     format: Literal["auto", "console", "json"] = setting(
         "auto", "json: one object a line, for machines. console: for people. auto: console on a terminal, else json."
     )
-    access: bool = setting(True, "Log each request: method, path without query, status, bytes, time of each phase.")
+    access: bool = setting(True, "Log each request: method, path without query and token, status, bytes, time.")
+    access_file: str = setting(
+        "", "File for the lines about requests, opened anew on SIGUSR1. Empty: they go where the other logs go."
+    )
+    access_format: Literal["auto", "json", "combined"] = setting(
+        "auto", "json, or the combined format of nginx and Apache. auto: combined on a terminal, else json."
+    )
+    access_sample: float = setting(1.0, "Part of the requests that is logged.", unit="of all", ge=0, le=1)
+    whole_addresses: bool = setting(
+        False, "Log clients' addresses whole; else IPv4 is cut to /24 and IPv6 to /48, as privacy laws want."
+    )
 
 
 class Settings(BaseSettings):
@@ -245,9 +421,19 @@ class Settings(BaseSettings):
     )
 
     server: ServerSettings = ServerSettings()
+    drain: DrainSettings = DrainSettings()
+    admin: AdminSettings = AdminSettings()
+    tls: TlsSettings = TlsSettings()
+    limits: LimitSettings = LimitSettings()
     edge: EdgeSettings = EdgeSettings()
     media: MediaSettings = MediaSettings()
+    tokens: TokenSettings = TokenSettings()
     log: LogSettings = LogSettings()
+
+    def admin_socket(self, port: int | None = None) -> Path:
+        """Where the operator's socket is of the server that listens on ``port`` (None: on the settings')."""
+        default = f"admin-{self.server.port if port is None else port}.sock"
+        return Path(self.admin.socket) if self.admin.socket else self.server.data_folder / default
 
     @classmethod
     def settings_customise_sources(

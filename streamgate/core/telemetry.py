@@ -1,32 +1,35 @@
-"""Metrics: one table, and the collectors made from it.
+"""Metrics: one table, and their numbers in cells that other processes may read too (:mod:`streamgate.core.cells`).
 
 No metric is labelled by asset, path, client or anything else whose values a stranger can multiply.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import threading
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from itertools import accumulate, chain
+from typing import Literal, Protocol
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    GCCollector,
-    Histogram,
-    PlatformCollector,
-    ProcessCollector,
-    disable_created_metrics,
-)
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import Metric as Family
+from prometheus_client.registry import Collector
 
-# A second series for each first one, which nobody asks for.
-disable_created_metrics()  # type: ignore[no-untyped-call]
+from streamgate.core import cells as memory
+from streamgate.core.cells import Cells
 
 Kind = Literal["counter", "gauge", "histogram"]
 
-_LATENCIES = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+LATENCIES = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+"""Upper bounds of the histograms' buckets, s; one without a bound follows."""
+
+_BUCKETS = len(LATENCIES) + 1
+_BETWEEN = "\x1f"  # parts of a key
+_NAMES = "\x1e"  # names of a block of counters
+_NS = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +66,29 @@ METRICS: tuple[Metric, ...] = (
     Metric("connections", "gauge", "", "Open connections."),
     Metric("connections_refused", "counter", "", "Connections closed because there were too many."),
     Metric(
+        "connections_failed",
+        "counter",
+        "",
+        "Connections that ended before they were open: full, or no PROXY header.",
+        ("cause",),
+    ),
+    Metric("log_lines_dropped", "counter", "", "Lines about requests that their file did not take."),
+    Metric("accept_pauses", "counter", "", "Times that no connection could be accepted for want of files or memory."),
+    Metric("worker_deaths", "counter", "", "Workers that died and were replaced."),
+    Metric("reloads", "counter", "", "Reloads of settings and code, by result: ok, or an error code.", ("result",)),
+    Metric(
         "segment_cut_seconds", "histogram", "seconds", "Reading and cutting one segment, or one block of it.", ("kind",)
     ),
     Metric("cache_lookups", "counter", "", "Look-ups in memory, by result.", ("result",)),
-    Metric("cache_bytes", "gauge", "bytes", "Playlists, manifests, init segments and subtitles in memory."),
+    Metric("cache_bytes", "gauge", "bytes", "What is held to be served from memory."),
+    Metric("tier_hits", "counter", "", "Objects found, by tier.", ("tier",)),
+    Metric(
+        "fills", "counter", "", "Flights that make an object: begun, followed in another process, failed.", ("result",)
+    ),
+    Metric("disk_bytes", "gauge", "bytes", "Objects in the disk tier."),
+    Metric("disk_writes_off", "gauge", "", "Workers that write nothing to the disk tier, for a write has failed."),
+    Metric("disk_failures", "counter", "", "Failures that turned writes to the disk tier off."),
+    Metric("disk_corrupt", "counter", "", "Damaged objects that were thrown out of the disk tier."),
     Metric("assets_open", "gauge", "", "Assets kept open."),
     Metric("asset_opens", "counter", "", "Attempts to open an asset, by result: ok, or an error code.", ("result",)),
     Metric(
@@ -78,61 +100,188 @@ METRICS: tuple[Metric, ...] = (
 )
 
 
-class Telemetry:
-    """The collectors of one process, in a registry of its own."""
+class Node(Protocol):
+    """All processes whose numbers make up the node's."""
 
-    def __init__(self, metrics: Iterable[Metric] = METRICS) -> None:
-        self.registry = CollectorRegistry()
-        self._counters: dict[str, Counter] = {}
-        self._gauges: dict[str, Gauge] = {}
-        self._histograms: dict[str, Histogram] = {}
+    def read(self) -> Iterator[tuple[str, Sequence[float]]]:
+        """Every entry of every process, those that ended included."""
+
+    def collectors(self) -> Iterable[Collector]:
+        """What else is told of the node."""
+
+
+class _Alone:
+    """A node that is this process."""
+
+    def __init__(self, cells: Cells) -> None:
+        self.read = cells.read
+
+    def collectors(self) -> Iterable[Collector]:
+        """About the process and its interpreter."""
+        registry = CollectorRegistry()
+        return ProcessCollector(registry=registry), PlatformCollector(registry=registry), GCCollector(registry=registry)
+
+
+class Telemetry:
+    """The metrics of one process: kept in ``cells``, told for the whole ``node``. Without them the process is alone."""
+
+    def __init__(
+        self, metrics: Iterable[Metric] = METRICS, cells: Cells | None = None, node: Node | None = None
+    ) -> None:
+        self._cells = cells or memory.private()
+        # Where no room is left in the former: counted, but told to nobody else.
+        self._spill = memory.private()
+        self._node = node or _Alone(self._cells)
+        self._metrics: dict[str, Metric] = {}
+        self._series: dict[tuple[str, ...], tuple[memoryview[float], int]] = {}
+        self._watched: dict[tuple[str, ...], Callable[[], float]] = {}
+        self._lock = threading.Lock()
         for metric in metrics:
             self.register(metric)
-        ProcessCollector(registry=self.registry)
-        PlatformCollector(registry=self.registry)
-        GCCollector(registry=self.registry)
 
     def register(self, metric: Metric) -> None:
         """Add a metric that another room brings; raises ValueError where its name is taken."""
-        name = f"streamgate_{metric.name}"
-        if metric.kind == "counter":
-            self._counters[metric.name] = Counter(name, metric.help, metric.labels, registry=self.registry)
-        elif metric.kind == "gauge":
-            self._gauges[metric.name] = Gauge(name, metric.help, metric.labels, registry=self.registry)
-        else:
-            self._histograms[metric.name] = Histogram(
-                name, metric.help, metric.labels, registry=self.registry, buckets=_LATENCIES
-            )
+        if metric.name in self._metrics:
+            raise ValueError(f"there is a metric {metric.name} already")
+        self._metrics[metric.name] = metric
 
     def count(self, name: str, amount: float = 1, **labels: str) -> None:
         """Add to a counter."""
-        counter = self._counters[name]
-        (counter.labels(**labels) if labels else counter).inc(amount)
+        self._add(self._named(name, labels), 0, amount)
 
     def gauge(self, name: str, delta: float, **labels: str) -> None:
         """Move a gauge by ``delta``."""
-        gauge = self._gauges[name]
-        (gauge.labels(**labels) if labels else gauge).inc(delta)
+        self._add(self._named(name, labels), 0, delta)
 
     def observe(self, name: str, value: float, **labels: str) -> None:
         """Put a value (seconds) into a histogram."""
-        histogram = self._histograms[name]
-        (histogram.labels(**labels) if labels else histogram).observe(value)
+        series = self._named(name, labels)
+        self._add(series, bisect_left(LATENCIES, value), 1)
+        self._add(series, _BUCKETS, value)
 
     def watch(self, name: str, read: Callable[[], float], **labels: str) -> None:
         """Let a gauge be read when it is asked for."""
-        gauge = self._gauges[name]
-        (gauge.labels(**labels) if labels else gauge).set_function(read)
+        self._watched[self._named(name, labels)] = read
+
+    def block(self, names: Sequence[str]) -> memoryview[int]:
+        """A row of unsigned 64-bit counters for code that counts by itself, one a name, in this order.
+
+        A name is a metric's with its labels' values behind slashes: ``requests/segment/200``. A histogram's cells are
+        ``NAME_seconds/LABELS/BOUND``, each for itself, and ``NAME_ns/LABELS`` is its sum in nanoseconds. A name without
+        labels that no metric has becomes a counter of its own. Where there is no room, nobody else sees the counts.
+        """
+        key = f"q{_BETWEEN}{_NAMES.join(names)}"
+        first = self._cells.find(key, len(names))
+        view = self._cells.words if first is not None else memoryview(bytearray(8 * len(names))).cast("Q")
+        return view[first or 0 : (first or 0) + len(names)]
+
+    def publish(self) -> None:
+        """Write down what is watched, for other processes to read."""
+        for series, read in list(self._watched.items()):
+            view, at = self._place(series)
+            view[at] = read()
 
     def value(self, name: str, **labels: str) -> float:
-        """What a counter or gauge stands at; 0 where it was never touched."""
-        for metric in (self._counters.get(name) or self._gauges[name]).collect():
-            for sample in metric.samples:
-                if sample.labels == labels:
-                    return sample.value
-        return 0.0
+        """What a counter or gauge of this process stands at; 0 where it was never touched."""
+        series = self._named(name, labels)
+        if (read := self._watched.get(series)) is not None:
+            return read()
+        return _sums(chain(self._cells.read(), self._spill.read()), self._metrics)[0].get(series, [0.0])[0]
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
-        """Everything in the format that ``accept`` prefers: (body, media type)."""
+        """Everything of the node in the format that ``accept`` prefers: (body, media type)."""
+        self.publish()
         encode, media_type = choose_encoder(accept)
-        return encode(self.registry), media_type
+        registry = CollectorRegistry()
+        registry.register(self)
+        for collector in self._node.collectors():
+            registry.register(collector)
+        return encode(registry), media_type
+
+    def collect(self) -> Iterator[Family]:
+        """All metrics, as prometheus_client wants them of a collector."""
+        sums, others = _sums(self._node.read(), self._metrics)
+        by_name: dict[str, list[tuple[list[str], list[float]]]] = {name: [] for name in self._metrics}
+        for (name, *labels), values in sorted(sums.items()):
+            by_name[name].append((labels, values))
+        for name, metric in self._metrics.items():
+            yield _family(metric, by_name[name] or ([] if metric.labels else [([], [0.0] * (_BUCKETS + 1))]))
+        for name, value in sorted(others.items()):
+            yield CounterMetricFamily(f"streamgate_{name}", "Counted by the native protocol.", value)
+
+    def _named(self, name: str, labels: dict[str, str]) -> tuple[str, ...]:
+        wanted = self._metrics[name].labels
+        if len(labels) != len(wanted):
+            raise ValueError(f"{name} has the labels {wanted}")
+        return (name, *(labels[label] for label in wanted))
+
+    def _place(self, series: tuple[str, ...]) -> tuple[memoryview[float], int]:
+        """Where a series is kept: its view and the index of its first cell."""
+        place = self._series.get(series)
+        if place is None:
+            kind = self._metrics[series[0]].kind
+            key = _BETWEEN.join(("g" if kind == "gauge" else "d", *series))
+            count = _BUCKETS + 1 if kind == "histogram" else 1
+            for cells in (self._cells, self._spill):
+                first = cells.find(key, count)
+                if first is not None:
+                    break
+            place = self._series[series] = (cells.doubles, first or 0)
+        return place
+
+    def _add(self, series: tuple[str, ...], offset: int, amount: float) -> None:
+        view, first = self._place(series)
+        with self._lock:
+            view[first + offset] += amount
+
+
+def _sums(
+    entries: Iterable[tuple[str, Sequence[float]]], metrics: dict[str, Metric]
+) -> tuple[dict[tuple[str, ...], list[float]], dict[str, float]]:
+    """The sums of all entries by series, and of counters that no metric declares by name."""
+    sums: dict[tuple[str, ...], list[float]] = {}
+    others: dict[str, float] = {}
+
+    def add(series: tuple[str, ...], at: int, value: float) -> None:
+        metric = metrics[series[0]]
+        if len(series) == len(metric.labels) + 1:
+            row = sums.setdefault(series, [0.0] * (_BUCKETS + 1 if metric.kind == "histogram" else 1))
+            if at < len(row):
+                row[at] += value
+
+    for key, values in entries:
+        kind, *parts = key.split(_BETWEEN)
+        if kind != "q":
+            if parts[0] in metrics:
+                for at, value in enumerate(values):
+                    add(tuple(parts), at, value)
+            continue
+        for name, value in zip(parts[0].split(_NAMES), values, strict=False):
+            first, *labels = name.split("/")
+            metric = metrics.get(first)
+            if metric is not None and metric.kind == "histogram" and labels:
+                add((first, *labels[:-1]), bisect_left(LATENCIES, float(labels[-1])), value)
+            elif metric is not None:
+                add((first, *labels), 0, value)
+            elif first.endswith("_ns") and (sum_of := f"{first.removesuffix('_ns')}_seconds") in metrics:
+                add((sum_of, *labels), _BUCKETS, value * _NS)
+            elif not labels:
+                others[first] = others.get(first, 0.0) + value
+    # A series that the native code could count but never did is no news.
+    return {series: row for series, row in sums.items() if any(row) or metrics[series[0]].kind == "gauge"}, others
+
+
+def _family(metric: Metric, series: list[tuple[list[str], list[float]]]) -> Family:
+    name = f"streamgate_{metric.name}"
+    if metric.kind == "histogram":
+        histogram = HistogramMetricFamily(name, metric.help, labels=metric.labels)
+        bounds = [*map(str, LATENCIES), "+Inf"]
+        for labels, values in series:
+            *counts, total = values
+            histogram.add_metric(labels, list(zip(bounds, accumulate(counts), strict=True)), total)
+        return histogram
+    made = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
+    family = made(name, metric.help, labels=metric.labels)
+    for labels, values in series:
+        family.add_metric(labels, values[0])
+    return family

@@ -22,7 +22,7 @@ from streamgate.native import cmaf
 # raise the number of what changes its bytes (tests/unit/test_presentation_golden.py notices).
 TS_FORMAT_VERSION = 1
 TEXT_FORMAT_VERSION = 1
-PLAYLIST_FORMAT_VERSION = 1
+PLAYLIST_FORMAT_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -203,6 +203,7 @@ def rendition(cut: Cut, clock: Clock, target_duration: int, independent: bool, t
         keyframe_samples=keys,
         keyframe_times=key_times + moved,
         shift=folded.offset + moved,
+        decoded=folded.first_dts + moved,
         target_duration=target_duration,
         independent=independent,
     )

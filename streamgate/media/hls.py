@@ -45,7 +45,8 @@ def media_playlist(p: Presentation, rendition: Rendition | TextRendition) -> str
     times = microseconds(rendition.times, rendition.timescale)
     if isinstance(rendition, TextRendition):
         return _vod(times, "{}.vtt", p.target_duration)
-    head = [*_independent(p), *_start(p, rendition), '#EXT-X-MAP:URI="init.mp4"']
+    decoded = Fraction(rendition.track.first_dts + rendition.shift, rendition.timescale)
+    head = [*_independent(p), *_start(p, rendition, decoded), '#EXT-X-MAP:URI="init.mp4"']
     return _vod(times, "{}.m4s", p.target_duration, head)
 
 
@@ -64,7 +65,12 @@ def iframe_playlist(p: Presentation, rendition: Rendition) -> str:
 
 def ts_playlist(p: Presentation, video: Rendition | None, audio: Rendition | None) -> str:
     """The media playlist of a muxed pair: ``{video}+{audio}/index.m3u8``."""
-    head = [*_independent(p), *(_start(p, video) if video else ())]
+    head = _independent(p)
+    if video:
+        first = Fraction(video.decoded, video.timescale)
+        if audio:
+            first = min(first, Fraction(int(audio.times[0]), audio.timescale))
+        head += _start(p, video, first)
     return _vod(p.ts_times(video, audio), "{}.ts", p.target_duration, head)
 
 
@@ -72,12 +78,20 @@ def _independent(p: Presentation) -> list[str]:
     return ["#EXT-X-INDEPENDENT-SEGMENTS"] if p.independent else []
 
 
-def _start(p: Presentation, rendition: Rendition) -> list[str]:
-    """Where to begin if an edit list hides the first pictures, as trimming does (RFC 8216 section 4.3.5.2)."""
-    hidden = p.begin - Fraction(int(rendition.times[0]), rendition.timescale)
-    if rendition.kind != "video" or hidden < NOTICEABLE:
+def _start(p: Presentation, rendition: Rendition, first: Fraction) -> list[str]:
+    """Where to begin (RFC 8216 section 4.3.5.2) in a playlist whose earliest time, of decoding too, is ``first`` s.
+
+    If an edit list hides the first pictures: behind them, as trimming does. Else at the first picture. Without PRECISE a
+    player shows the whole first segment anyway; but for hls.js and Shaka zero is ``first``, and there is no picture yet:
+    hls.js calls that a hole and may step over the first pictures too (docs/adr/0004-start-at-the-first-picture.md).
+    """
+    if rendition.kind != "video":
         return []
-    return [f"#EXT-X-START:TIME-OFFSET={float(hidden):.6f},PRECISE=YES"]
+    begin = Fraction(int(rendition.times[0]), rendition.timescale)
+    if p.begin - begin >= NOTICEABLE:
+        return [f"#EXT-X-START:TIME-OFFSET={float(p.begin - begin):.6f},PRECISE=YES"]
+    lead = round((begin - first) * 1_000_000)
+    return [f"#EXT-X-START:TIME-OFFSET={lead // 1_000_000}.{lead % 1_000_000:06d}"] if lead > 0 else []
 
 
 def _vod(times: Sequence[int], uri: str, target: int, head: Sequence[str] = ()) -> str:

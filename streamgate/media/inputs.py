@@ -35,7 +35,7 @@ class TrackInput:
     default: bool
     movie_timescale: int
     forced: bool = False
-    file: str = ""          # how findings call the source
+    file: str = ""  # how findings call the source
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,8 @@ class Rendition:
     (segments + 1,). ``starts``: the sample numbers that belong to them, same shape; ``aligned``: the same over the
     segments of the whole presentation, where equal neighbours stand for a segment without a sample of this track.
     ``keyframe_samples``, ``keyframe_times``: the trick-play keyframes, shapes (n,) and (n + 1,).
-    ``shift``: ticks between the track's own decoding times and that clock.
+    ``shift``: ticks between the track's own decoding times and that clock. ``decoded``: when the first sample is decoded
+    on it, counted from the lowest composition offset as MPEG-TS does.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Rendition:
     keyframe_samples: NDArray[np.uint32]
     keyframe_times: NDArray[np.int64]
     shift: int
+    decoded: int
     target_duration: int
     independent: bool
 

@@ -21,7 +21,6 @@ def init_segment(
     height: float,
     matrix: tuple[int, ...],
     brands: tuple[str, ...],
-    default_duration: int = 0,
 ) -> bytes:
     """The CMAF header of one track: ftyp and moov with mvex, without an edit list (ISO/IEC 23000-19 section 7.3.2.1).
 
@@ -41,11 +40,10 @@ def segment(
     sequence: int,
     shift: int,
     brands: tuple[str, ...],
-    entry_index: int = 1,
 ) -> Plan:
     """The CMAF segment of samples [first, last): styp (where there are brands), moof and mdat.
 
-    ``shift`` (ticks of the track) is added to every decoding time; ``entry_index`` counts from 1, as in stsd.
+    ``shift`` (ticks of the track) is added to every decoding time.
     The moof has the fewest fields that say the same: what is constant becomes a default of tfhd.
 
     Raises ``segment_not_found`` for an empty range or one beyond the track, ``source_malformed`` where a shifted
@@ -61,7 +59,6 @@ def keyframe_segment(
     sequence: int,
     shift: int,
     brands: tuple[str, ...],
-    entry_index: int = 1,
 ) -> Plan:
     """A segment of one sync sample that lasts ``duration`` ticks and is shown at its own time plus ``shift``.
 
@@ -69,9 +66,7 @@ def keyframe_segment(
     Raises as :func:`segment`; ``segment_not_found`` also where the sample is no sync sample.
     """
 
-def segment_sizes(
-    track: Track, starts: NDArray[np.uint32], *, brands: tuple[str, ...], entry_index: int = 1
-) -> NDArray[np.uint64]:
+def segment_sizes(track: Track, starts: NDArray[np.uint32], *, brands: tuple[str, ...]) -> NDArray[np.uint64]:
     """Bytes of every segment [starts[i], starts[i + 1]), exactly ``segment(...).size``; shape (len(starts) - 1,).
 
     Raises ``segment_not_found`` where ``starts`` does not ascend strictly or exceeds the track.

@@ -1,8 +1,14 @@
 """C interface of the gather kernel: other kernels make plans here without building Python objects for the ranges."""
 
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport uint64_t
+from posix.uio cimport iovec
 
 from streamgate.native.samples cimport Range
+
+
+cdef enum:
+    # A system call costs about as much as copying 24 KiB, so wider gaps are cheaper to skip than to read.
+    MAX_GAP = 16384
 
 
 cdef class Plan:
@@ -24,3 +30,9 @@ cdef class Plan:
 
 # Copies the ranges. Raises source_malformed where their ends or their sum do not fit 63 bits.
 cdef Plan make_plan(bytes head, const Range* ranges, size_t count)
+
+# Fills ``parts`` with the bytes of a file from ``position`` on; changes them. Raises source_truncated, source_unreadable.
+cdef int read_all(int fd, iovec* parts, size_t count, uint64_t position) except -1 nogil
+# Takes ``done`` transferred bytes off the front of ``parts``; returns how many of them are used up.
+cdef size_t advance(iovec* parts, size_t count, size_t done) noexcept nogil
+cdef object refused(str code, str doing, int error)

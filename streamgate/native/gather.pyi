@@ -29,11 +29,6 @@ class Plan:
     @property
     def span(self) -> tuple[int, int]:
         """Offset and length in bytes of the smallest source range that holds every range; (0, 0) without any."""
-    def reads(self, gap: int = 65536) -> list[tuple[int, int]]:
-        """Offset and length in bytes of the reads that cover all ranges, ascending.
-
-        Ranges whose distance is at most ``gap`` bytes share a read.
-        """
     def from_fd(self, fd: int, start: int = 0, length: int | None = None) -> bytes:
         """Bytes [start, start + length) of the output, cut off at its end; reads the source's file ``fd`` where needed.
 
@@ -50,17 +45,3 @@ class Plan:
         """
     def payload_from_fd(self, fd: int) -> bytes:
         """The output without its head; raises as :meth:`from_fd`."""
-    def write(self, out_fd: int, data: Buffer, base: int) -> int:
-        """Write the output to ``out_fd`` (blocking) straight out of ``data``, which holds the source from ``base`` on.
-
-        Returns the number of bytes written, always ``size``.
-        Raises ``source_truncated`` before anything is written where a range is not in ``data``,
-        ``output_failed`` where the system refuses.
-        """
-    def write_from_fd(self, out_fd: int, fd: int) -> int:
-        """Write the output to ``out_fd`` (blocking) from the source's file ``fd``, through a block of at most 1 MiB.
-
-        Cheaper than :meth:`write` from a mapped file, and safe where the file may be truncated meanwhile.
-        Returns the number of bytes written, always ``size``; the GIL is released.
-        Raises as :meth:`from_fd`, when part of the output may have been written, and ``output_failed``.
-        """

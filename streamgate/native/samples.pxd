@@ -64,8 +64,6 @@ cdef class Track:
     cdef int64_t dts_at(self, uint32_t sample) noexcept nogil
     # Merged byte ranges of samples [first, first + count): returns how many there are, fills at most capacity.
     cdef int64_t ranges_of(self, uint32_t first, uint32_t count, Range* out, uint32_t capacity) except -1 nogil
-    # The sum of the sizes of samples [first, first + count).
-    cdef uint64_t bytes_of(self, uint32_t first, uint32_t count) noexcept nogil
     # Uses a block as the tables; ``check`` proves first that they are consistent (they come from outside).
     cdef int adopt(self, object block, bint check) except -1
     cdef object view(self, const void* table, object kind, uint32_t count)

@@ -14,14 +14,14 @@ from streamgate.media import codecs, presentation, subtitles, timeline
 from streamgate.media.empty_samples import without_empty
 from streamgate.media.presentation import Limits, Presentation, TextInput, TrackInput
 from streamgate.native.index import Index
-from streamgate.native.isobmff import read_index
 from streamgate.native.samples import Track
 from streamgate.storage import description, duplicates
 from streamgate.storage.description import Description, SourceEntry, SubtitleEntry
-from streamgate.storage.discovery import DESCRIPTION, AssetRef, discover, sidecars
+from streamgate.storage.discovery import DESCRIPTION, AssetRef, Gates, discover, sidecars
+from streamgate.storage.indexes import IndexStore, index_of
 from streamgate.storage.objects.file import FileSource, signature
 
-__all__ = ["Asset", "AssetRef", "Limits", "Preparing", "RemuxJob", "discover", "open_asset"]
+__all__ = ["Asset", "AssetRef", "Gates", "Limits", "Preparing", "RemuxJob", "discover", "open_asset"]
 
 _GENERIC_NAMES = ("handler", "gpac", "iso media", "core media", "mainconcept", "l-smash", "bento4", "apple")
 
@@ -71,11 +71,13 @@ def open_asset(
     *,
     data: Path | None = None,
     index_limits: Mapping[str, int] = MappingProxyType({}),
+    index_store: IndexStore | None = None,
 ) -> Asset:
     """Open all sources of ``ref`` and build its presentation; blocking, a few milliseconds a source.
 
     ``data`` is the folder in which converted containers are kept; without it other containers are refused.
     ``index_limits`` are those of :func:`streamgate.native.isobmff.read_index`, by name.
+    ``index_store`` keeps what was read of sources for the next time.
     Raises :class:`StreamGateError` with a ``source_*``, ``codec_*`` or ``asset_*`` code, and :class:`Preparing`.
     """
     watched: list[tuple[Path, tuple[int, int, int]]] = []
@@ -90,7 +92,7 @@ def open_asset(
     for entry in described.sources:
         original = FileSource(folder / entry.file)
         watched.append((original.path, original.signature))
-        opened = _open_source(original, data, jobs, findings, index_limits)
+        opened = _open_source(original, data, jobs, findings, index_limits, index_store)
         if opened is None:
             continue
         source, index = opened
@@ -134,11 +136,16 @@ def _describe(ref: AssetRef, watched: list[tuple[Path, tuple[int, int, int]]]) -
 
 
 def _open_source(
-    original: FileSource, data: Path | None, jobs: list[RemuxJob], findings: list[Finding], limits: Mapping[str, int]
+    original: FileSource,
+    data: Path | None,
+    jobs: list[RemuxJob],
+    findings: list[Finding],
+    limits: Mapping[str, int],
+    store: IndexStore | None,
 ) -> tuple[FileSource, Index] | None:
     """The source itself, or what its container was converted to; None where a job was added for that."""
     try:
-        return original, read_index(original.read, original.size, **limits)
+        return original, index_of(original, limits, store)
     except StreamGateError as e:
         if e.code != "source_unsupported" or data is None or original.size == 0:
             raise StreamGateError(e.code, f"{original.path.name}: {e.detail}") from e
@@ -148,7 +155,7 @@ def _open_source(
         return None
     source = FileSource(target)
     findings += _left_out(target)
-    return source, read_index(source.read, source.size, **limits)
+    return source, index_of(source, limits, store)
 
 
 def _left_out(target: Path) -> list[Finding]:

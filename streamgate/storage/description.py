@@ -3,6 +3,7 @@
 ::
 
     title = "Big Buck Bunny"
+    gated = true              # only with a playback token
 
     [[source]]
     file = "bbb-1604k.mp4"
@@ -64,17 +65,13 @@ class Description:
     title: str
     sources: tuple[SourceEntry, ...]
     subtitles: tuple[SubtitleEntry, ...] = ()
+    gated: bool = False
 
 
 def parse(data: bytes) -> Description:
     """Read an asset.toml; raises :class:`StreamGateError` ``asset_description`` that names the place."""
-    if len(data) > MAX_BYTES:
-        raise _wrong(f"longer than {MAX_BYTES} bytes")
-    try:
-        table = tomllib.loads(data.decode("utf-8"))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as e:
-        raise _wrong(str(e) or "nested too deeply") from e
-    _known("asset.toml", table, {"title", "source", "subtitle"})
+    table = _table(data)
+    _known("asset.toml", table, {"title", "gated", "source", "subtitle"})
     title = table.get("title", "")
     if not isinstance(title, str) or len(title) > 200:
         raise _wrong("title: a text of at most 200 characters")
@@ -84,7 +81,21 @@ def parse(data: bytes) -> Description:
         raise _wrong("no [[source]]")
     if len(sources) + len(subtitles) > MAX_FILES:
         raise _wrong(f"more than {MAX_FILES} files")
-    return Description(title, sources, subtitles)
+    return Description(title, sources, subtitles, bool(_flag("asset.toml", table, "gated", False)))
+
+
+def gated(data: bytes) -> bool:
+    """Whether an asset.toml says that the asset is gated, whatever else is wrong in it; raises ``asset_description``."""
+    return bool(_flag("asset.toml", _table(data), "gated", False))
+
+
+def _table(data: bytes) -> dict[str, Any]:
+    if len(data) > MAX_BYTES:
+        raise _wrong(f"longer than {MAX_BYTES} bytes")
+    try:
+        return tomllib.loads(data.decode("utf-8"))
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as e:
+        raise _wrong(str(e) or "nested too deeply") from e
 
 
 def _wrong(detail: str) -> StreamGateError:
@@ -112,7 +123,11 @@ def _source(n: int, item: dict[str, Any]) -> SourceEntry:
             raise _wrong(f"{where}: tracks: a list of track numbers")
         tracks = tuple(tracks)
     return SourceEntry(
-        _file(where, item), tracks, _language(where, item), _text(where, item, "label"), _flag(where, item, "default", None)
+        _file(where, item),
+        tracks,
+        _language(where, item),
+        _text(where, item, "label"),
+        _flag(where, item, "default", None),
     )
 
 

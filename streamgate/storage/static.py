@@ -13,6 +13,7 @@ from streamgate.errors import StreamGateError
 from streamgate.media import dash, hls
 from streamgate.media.presentation import Presentation
 from streamgate.media.renditions import Rendition, TextRendition
+from streamgate.native.copier import MOST_OUTPUTS, Copier
 from streamgate.native.gather import Plan
 from streamgate.native.mpegts import Muxer
 from streamgate.storage.assets import Asset
@@ -67,7 +68,9 @@ def write(
 
 
 def _unfinished(code: str, detail: str, folder: Path, segments: int) -> StreamGateError:
-    return StreamGateError(code, f"{detail}; {folder} is left unfinished (whole segments of each rendition: {segments})")
+    return StreamGateError(
+        code, f"{detail}; {folder} is left unfinished (whole segments of each rendition: {segments})"
+    )
 
 
 def _segments(asset: Asset, folder: Path, trick_play: bool, progress: Callable[[int, int], None]) -> int:
@@ -76,27 +79,38 @@ def _segments(asset: Asset, folder: Path, trick_play: bool, progress: Callable[[
     for rendition in renditions:
         written += _put(folder / rendition.name / "init.mp4", rendition.init())
     last = max((r.segments for r in renditions), default=0)
-    outputs = [(f"{folder}/{r.name}/", r, asset.sources[r.source].fd) for r in renditions]
+    sources = [
+        (Copier(asset.sources[number].fd), [(f"{folder}/{r.name}/", r) for r in renditions if r.source == number])
+        for number in sorted({r.source for r in renditions})
+    ]
     # Segment by segment over all renditions, so that the source is read from front to end.
     for n in range(last):
-        for path, rendition, source in outputs:
-            if n >= rendition.segments:
-                continue
-            written += _cut(f"{path}{n}.m4s", rendition.segment(n), source)
-            if trick_play:
-                first, end = np.searchsorted(rendition.keyframe_samples, rendition.starts[n : n + 2])
-                for k in range(first, end):
-                    written += _cut(f"{path}k{k}.m4s", rendition.keyframe(k), source)
+        for copier, outputs in sources:
+            files = [file for path, r in outputs if n < r.segments for file in _files(path, r, n, trick_play)]
+            for first in range(0, len(files), MOST_OUTPUTS):
+                written += _cut(copier, files[first : first + MOST_OUTPUTS])
         progress(n + 1, last)
     return written
 
 
-def _cut(path: str, plan: Plan, source: int) -> int:
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+def _files(path: str, rendition: Rendition, n: int, trick_play: bool) -> list[tuple[str, Plan]]:
+    """What segment ``n`` of a rendition gives: the segment and, for trick play, the keyframes in it."""
+    files = [(f"{path}{n}.m4s", rendition.segment(n))]
+    if trick_play:
+        first, end = np.searchsorted(rendition.keyframe_samples, rendition.starts[n : n + 2])
+        files += [(f"{path}k{k}.m4s", rendition.keyframe(k)) for k in range(first, end)]
+    return files
+
+
+def _cut(copier: Copier, files: list[tuple[str, Plan]]) -> int:
+    opened: list[tuple[Plan, int]] = []
     try:
-        return plan.write_from_fd(fd, source)
+        for path, plan in files:
+            opened.append((plan, os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)))
+        return copier.copy(opened)
     finally:
-        os.close(fd)
+        for _, fd in opened:
+            os.close(fd)
 
 
 def _put(path: Path, data: bytes | str) -> int:

@@ -19,9 +19,10 @@ from edge.node import Node, make_node
 from edge.server import serve
 from streamgate.core.health import Health
 from streamgate.core.lifecycle import Role
-from streamgate.core.settings import EdgeSettings, LogSettings, ServerSettings, Settings
+from streamgate.core.settings import DrainSettings, EdgeSettings, LogSettings, ServerSettings, Settings
 from streamgate.core.telemetry import Telemetry
-from streamgate.storage.assets import Asset, AssetRef, discover, open_asset
+from streamgate.native.cat import Verifier
+from streamgate.storage.assets import Asset, AssetRef, Gates, discover, open_asset
 
 V_NAME = "v540-0123456789abcdef"
 
@@ -31,10 +32,11 @@ class Folder:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._gates = Gates()
         self.opened: list[str] = []
 
     def discover(self) -> list[AssetRef]:
-        return discover(self.root)
+        return discover(self.root, self._gates)
 
     def open(self, ref: AssetRef) -> Asset:
         self.opened.append(ref.id)
@@ -112,21 +114,26 @@ class Edge:
         await self.task
 
 
-def settings(server: Mapping[str, Any] | None = None, **edge: Any) -> Settings:
-    """Settings for a test: a free port, a short end, quiet logs."""
-    given = {"port": 0, "stop_deadline": 5.0, **(server or {})}
+def settings(server: Mapping[str, Any] | None = None, drain: Mapping[str, Any] | None = None, **edge: Any) -> Settings:
+    """Settings for a test: a free port, a short end, quiet logs, no disk tier."""
     return Settings(
-        server=ServerSettings(**given), edge=EdgeSettings(**edge), log=LogSettings(access=False, level="error")
+        server=ServerSettings(**{"port": 0, **(server or {})}),
+        drain=DrainSettings(**{"deadline": 5.0, **(drain or {})}),
+        edge=EdgeSettings(**{"disk_bytes": 0, **edge}),
+        log=LogSettings(access=False, level="error"),
     )
 
 
 @contextlib.asynccontextmanager
 async def running(
-    library: Library, chosen: Settings | None = None, mounts: Mapping[str, web.Application] | None = None
+    library: Library,
+    chosen: Settings | None = None,
+    mounts: Mapping[str, web.Application] | None = None,
+    verifier: Verifier | None = None,
 ) -> AsyncIterator[Edge]:
     """An edge over ``library``, stopped at the end."""
     telemetry = await asyncio.to_thread(Telemetry)
-    node = make_node(chosen or settings(), library, telemetry, Health())
+    node = await asyncio.to_thread(make_node, chosen or settings(), library, telemetry, Health(), verifier)
     asked, listens = asyncio.Event(), asyncio.get_running_loop().create_future()
 
     async def stop() -> None:

@@ -372,9 +372,12 @@ async def test_viewers_are_not_told_where_the_folder_is(
     tmp_path: Path, telemetry: Telemetry, logs: list[MutableMapping[str, Any]]
 ) -> None:
     async with running(library_of(tmp_path / "gone", telemetry)) as edge:
-        for path in ("/assets.json", "/v/film/main.m3u8"):
+        for path, told in (
+            ("/assets.json", (502, "source_unreadable")),
+            ("/v/film/main.m3u8", (401, "token_required")),
+        ):
             answer = await edge.ask(path)
-            assert (answer.status, answer.code) == (502, "source_unreadable")
+            assert (answer.status, answer.code) == told
             assert str(tmp_path).encode() not in answer.body
     assert any(str(tmp_path) in line.get("detail", "") for line in logs)
 
@@ -418,5 +421,6 @@ async def test_an_asset_goes_and_comes_and_breaks_and_is_mended(folder: Path, tm
         (ladder / "away").rename(source)
         assert await state() == (200, "")
         ladder.rename(tmp_path / "other")
-        assert await state() == (404, "asset_not_found")
+        await edge.node.assets.look()
+        assert await state() == (401, "token_required")
         assert await state("/v/other/main.m3u8") == (200, "")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.paths import MAX_PATH, canonical_path
+from edge.paths import MAX_PATH, canonical_path, split_token
 from streamgate.errors import StreamGateError
 
 
@@ -99,3 +99,39 @@ def test_two_paths_never_decode_to_the_same(segments: list[str]) -> None:
     except (StreamGateError, UnicodeEncodeError):
         return
     assert quote(unquote(path), safe="/!$&'()*+,;=:@") == path
+
+
+@pytest.mark.parametrize(
+    ("target", "token", "path"),
+    [
+        ("/v/film/main.m3u8", "", "/v/film/main.m3u8"),
+        ("/t/abc/v/film/main.m3u8?x=/t/d", "abc", "/v/film/main.m3u8"),
+        ("http://media.example/t/abc/v/film/main.mpd", "abc", "/v/film/main.mpd"),
+        ("/t/!%2F~/v/", "!%2F~", "/v/"),
+        ("/t", "", "/t"),
+        ("/v/t/x/v/y", "", "/v/t/x/v/y"),
+        ("/t/x/v/t/y/v/z", "x", "/v/t/y/v/z"),
+    ],
+)
+def test_a_token_is_cut_off(target: str, token: str, path: str) -> None:
+    assert split_token(target) == (token, path)
+
+
+@pytest.mark.parametrize(
+    "target", ["/t/", "/t/x", "/t/x/", "/t/x/v", "/t//v/film", "/t/x//v/film", "/t/x/t/y/v/film", "/t/x?/v/film"]
+)
+def test_a_token_with_anything_but_media_behind_it(target: str) -> None:
+    with pytest.raises(StreamGateError) as caught:
+        split_token(target)
+    assert caught.value.code == "path_malformed"
+
+
+@given(st.text(alphabet=string.ascii_letters + "/t.%2F?-_", max_size=40))
+def test_what_is_behind_a_token_is_canonical(rest: str) -> None:
+    try:
+        token, path = split_token(f"/t/{rest}")
+    except StreamGateError as error:
+        assert error.code == "path_malformed"
+        return
+    assert path.startswith("/v/") and canonical_path(path) == path
+    assert token and "/" not in token and "?" not in token

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edge.routes import ROUTES, match
+from edge.routes import PLAYLISTS, ROUTES, asset_of, match
 from streamgate.errors import StreamGateError
 
 V = "v540-0123456789abcdef"
@@ -74,3 +74,16 @@ def test_no_match(path: str) -> None:
 
 def test_names_are_unique() -> None:
     assert len({route.name for route in ROUTES}) == len(ROUTES)
+
+
+@pytest.mark.parametrize(
+    ("path", "asset"),
+    [("/v/film/main.mpd", "film"), ("/v/film", "film"), ("/v/film/", "film"), ("/v/film/a/b/c", "film"), ("/v/", ""), ("/v/~x/y", ""),
+     ("/v/-x/main.mpd", ""), (f"/v/{'x' * 65}/main.mpd", ""), (f"/v/{'x' * 64}/main.mpd", "x" * 64)],
+)  # fmt: skip
+def test_every_path_belongs_to_an_asset_or_none(path: str, asset: str) -> None:
+    assert asset_of(path) == asset
+
+
+def test_playlists_are_routes() -> None:
+    assert PLAYLISTS <= {route.name for route in ROUTES}

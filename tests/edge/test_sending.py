@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from edge import compression, media
-from edge.entries import Cut, Entry
+from edge.entries import Body, Entry
 from edge.flights import Flights
 from edge.routes import Target
 from edge.threads import Pool
@@ -67,7 +67,7 @@ class Reads:
         self.before: Callable[[], None] = lambda: None
         original = media.PlanCut.read
 
-        def read(cut: Cut, start: int, length: int) -> bytes:
+        def read(cut: Body, start: int, length: int) -> bytes:
             self.before()
             self.lengths.append(length)
             return original(cut, start, length)  # type: ignore[arg-type]
@@ -167,7 +167,7 @@ async def test_beyond_the_budget_is_a_503(folder: Path, tmp_path: Path) -> None:
 
 
 async def test_too_many_tasks_is_a_503(folder: Path, reads: Reads) -> None:
-    async with running(Folder(folder), settings(threads=1, max_queued=1)) as edge:
+    async with running(Folder(folder), settings(threads=1, max_queued=1, memory_object=0)) as edge:
         path = await segment_of(edge)
         import threading
 
@@ -215,8 +215,8 @@ async def test_a_source_that_fails_in_the_middle_cuts_the_connection(
 async def test_a_file_that_is_written_to_never_goes_out_under_its_old_name(folder: Path, tmp_path: Path) -> None:
     film = tmp_path / "film.mp4"
     shutil.copy(folder / "film.mp4", film)
-    # Not looked at for changes meanwhile: the check of what was read must find it.
-    async with running(Folder(tmp_path), settings(revalidate=60)) as edge:
+    # Not looked at for changes meanwhile, and not kept: the check of what was read must find it.
+    async with running(Folder(tmp_path), settings(revalidate=60, memory_object=0)) as edge:
         path = await segment_of(edge)
         ts = next(line for line in (await edge.ask("/v/film/main-ts.m3u8")).body.decode().splitlines() if "+" in line)
         paths = [path, path.replace("0.m4s", "k0.m4s"), f"/v/film/{ts.replace('index.m3u8', '0.ts')}"]

@@ -25,14 +25,23 @@ def fuzz(name: str, seconds: int, folder: Path) -> bool:
     """Whether nothing was found."""
     corpus = folder / name
     corpus.mkdir(exist_ok=True)
-    options = [f"-max_total_time={seconds}", f"-timeout={_SLOW_S}", f"-rss_limit_mb={_MEGABYTES}", "-max_len=20000", "-seed=1"]
+    options = [
+        f"-max_total_time={seconds}",
+        f"-timeout={_SLOW_S}",
+        f"-rss_limit_mb={_MEGABYTES}",
+        "-max_len=20000",
+        "-seed=1",
+    ]
     command = [sys.executable, "-m", "tests.fuzz.one", name, *options, f"-artifact_prefix={folder}/", str(corpus)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 120)
     runs = re.search(r"Done (\d+) runs", done.stderr)
     if done.returncode or not runs:
         print(f"{name}: FOUND\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}", flush=True)
         return False
-    print(f"{name}: {int(runs[1])} inputs, {len(list(corpus.iterdir()))} kept for their coverage, nothing found", flush=True)
+    print(
+        f"{name}: {int(runs[1])} inputs, {len(list(corpus.iterdir()))} kept for their coverage, nothing found",
+        flush=True,
+    )
     return True
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import struct
 import sys
+from base64 import urlsafe_b64decode
 from pathlib import Path
 
 from tests.media_factory import Audio, Video, make, write_vtt
@@ -42,7 +44,9 @@ def write(folder: Path) -> None:
         (way / film.name).write_bytes(film.read_bytes())
     for codec in ("libopus", "flac", "ac3", "eac3", "libmp3lame"):
         sound = Audio(codec=codec, bitrate=128_000)
-        (entries / codec).write_bytes(sample_entries(make(folder / f"{codec}.mp4", None, sound, seconds=0.3).read_bytes())[0])
+        (entries / codec).write_bytes(
+            sample_entries(make(folder / f"{codec}.mp4", None, sound, seconds=0.3).read_bytes())[0]
+        )
     for n, entry in enumerate(sample_entries((films / "progressive.mp4").read_bytes())):
         (entries / str(n)).write_bytes(entry)
     texts = folder / "webvtt"
@@ -51,6 +55,7 @@ def write(folder: Path) -> None:
     lines = {
         "srt": "1\n00:00:01,000 --> 00:00:02,000\n<i>One</i> {\\an8}two\n\n",
         "asset_toml": 'title = "A"\n[[source]]\nfile = "a.mp4"\ntracks = [1]\nlanguage = "en"\n[[subtitle]]\nfile = "a.vtt"\n',
+        "request_head": 'GET /t/a/v/a/1.m4s?b HTTP/1.1\r\nHost: a\r\nRange: bytes=0-1\r\nIf-None-Match: W/"a", "b"\r\n\r\n',
         "request_target": "/v/a/v540-0123456789abcdef/1.m4s",
     }
     for name, text in lines.items():
@@ -58,5 +63,22 @@ def write(folder: Path) -> None:
         (folder / name / "a").write_text(text)
 
 
+def write_tokens(folder: Path) -> None:
+    """Each published vector: the token's characters, its bytes, and its claims. Without the kernels, which are the fuzzer's here."""
+    folder.mkdir()
+    vectors = json.loads((Path(__file__).parent.parent / "data/cat-vectors.json").read_text())["vectors"]
+    usual = bytes.fromhex("d83dd18443a10105a104426b31")
+    for vector in vectors:
+        token = vector["token"]
+        (folder / vector["name"]).write_text(token)
+        if vector["expect"] != "token_malformed":
+            message = urlsafe_b64decode(token + "=" * (-len(token) % 4))
+            (folder / f"{vector['name']}.bytes").write_bytes(message)
+            if message.startswith(usual):
+                head = 2 if message[len(usual)] == 0x58 else 1
+                (folder / f"{vector['name']}.claims").write_bytes(message[len(usual) + head : -34])
+
+
 if __name__ == "__main__":
     write(Path(sys.argv[1]))
+    write_tokens(Path(sys.argv[1]) / "token")

@@ -9,11 +9,13 @@ from collections.abc import Callable
 from edge import paths, ranges
 from streamgate.errors import StreamGateError
 from streamgate.media import codecs, dash, hls, presentation, subtitles
+from streamgate.media.codecs import sbr, sbr_payload
 from streamgate.media.inputs import TrackInput
-from streamgate.native import mpegts_config
-from streamgate.native.index import FORMAT_VERSION, MAGIC, Index
+from streamgate.native import cat, http1, mpegts_config
+from streamgate.native.index import FORMAT_VERSION, Index
 from streamgate.native.isobmff import read_index
 from streamgate.storage import description
+from tests import token_factory
 
 _HANDLERS = ("vide", "soun", "text", "sbtl")
 
@@ -31,7 +33,7 @@ def isobmff(data: bytes) -> None:
 
 def stored_index(data: bytes) -> None:
     """A stored index whose checksum is right."""
-    Index.loads(struct.pack("<4sII", MAGIC, FORMAT_VERSION, zlib.crc32(data)) + data)
+    Index.loads(struct.pack("<4sII", b"SGIX", FORMAT_VERSION, zlib.crc32(data)) + data)
 
 
 def whole_way(data: bytes) -> None:
@@ -59,6 +61,12 @@ def sample_entry(data: bytes) -> None:
             codecs.describe(data[:size], handler=handler, first_sample=data[size:])
         except StreamGateError:
             continue
+
+
+def aac_frame(data: bytes) -> None:
+    """An AAC frame that may hide SBR and parametric stereo, and SBR data alone."""
+    assert sbr.ends_with_ps(data, 24000) <= sbr.ends_with_sbr(data)
+    sbr_payload.has_parametric_stereo(data, 4, 24000)
 
 
 def ts_config(data: bytes) -> None:
@@ -104,7 +112,55 @@ def request_target(data: bytes) -> None:
         pass
 
 
+def request_head(data: bytes) -> None:
+    """A request's head, whole and byte by byte, and its fields as values: a verdict stays what it is."""
+    whole = http1.parse_head(data)
+    for end in range(min(len(data), 300)):
+        verdict = http1.parse_head(data[:end])
+        assert verdict[0] == "incomplete" or verdict == whole, end
+    if b"\xff" not in data:
+        first, _, rest = data.partition(b"\n")
+        http1.names_tag(first, rest[:40])
+        found, start, end = http1.select_range(first, len(rest))
+        assert found != "part" or 0 <= start < end <= len(rest)
+
+
+def token(data: bytes) -> None:
+    """A token: its characters, its bytes, and with a right MAC its claims, which are then asked about a request."""
+    judge = token_factory.verifier()
+    # Beyond a token's length there is nothing to find.
+    for made in (data[:1100], token_factory.text(data[:768]), token_factory.payload(data[:700])):
+        try:
+            read = judge.read(made)
+        except StreamGateError:
+            continue
+        address = data[-16:] if len(data) > 15 else data[-4:] if len(data) > 3 else b""
+        path = f"/v/{data[:20].hex()}/main.mpd"
+        try:
+            judge.check(read, path=path, host=data[20:40].hex(), address=address, now=token_factory.NOW)
+        except StreamGateError:
+            pass
+    try:
+        cat.decode(token_factory.payload(data[:700]))
+    except StreamGateError:
+        pass
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     f.__name__: f
-    for f in (isobmff, stored_index, whole_way, sample_entry, ts_config, webvtt, srt, tx3g, asset_toml, request_target)
+    for f in (
+        isobmff,
+        stored_index,
+        whole_way,
+        sample_entry,
+        aac_frame,
+        ts_config,
+        webvtt,
+        srt,
+        tx3g,
+        asset_toml,
+        request_target,
+        request_head,
+        token,
+    )
 }

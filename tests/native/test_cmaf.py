@@ -27,7 +27,6 @@ class Parsed:
     kinds: list[str]
     sequence: int
     track_id: int
-    entry_index: int
     decode_time: int
     tf: int
     tr: int
@@ -52,7 +51,6 @@ def parse(head: bytes) -> Parsed:
     assert (tfhd_kind, tfdt_kind, trun_kind) == ("tfhd", "tfdt", "trun")
     tf, track_id = struct.unpack_from(">II", tfhd)
     rest = [number for (number,) in struct.iter_unpack(">I", tfhd[8:])]
-    entry_index = rest.pop(0) if tf & 0x2 else 1
     duration = rest.pop(0) if tf & 0x8 else None
     size = rest.pop(0) if tf & 0x10 else None
     flags = rest.pop(0) if tf & 0x20 else None
@@ -75,7 +73,7 @@ def parse(head: bytes) -> Parsed:
     assert not numbers
     assert moof_at + data_offset == len(head)
     sequence = struct.unpack(">II", mfhd)[1]
-    return Parsed(kinds, sequence, track_id, entry_index, decode_time, tf, tr, samples, data_offset, header)
+    return Parsed(kinds, sequence, track_id, decode_time, tf, tr, samples, data_offset, header)
 
 
 def track_of(
@@ -147,7 +145,7 @@ def test_a_segment_says_what_the_track_says(track: Track, data: st.DataObject) -
         assert plan.ranges.tolist() == track.ranges(first, last).tolist()
         parsed = parse(plan.head)
         assert parsed.kinds == (["styp"] if brands else []) + ["moof", "mdat"]
-        assert (parsed.sequence, parsed.track_id, parsed.entry_index) == (n + 1, 7, 1)
+        assert (parsed.sequence, parsed.track_id) == (n + 1, 7)
         assert parsed.decode_time == track.dts()[first] + shift
         assert parsed.samples == list(
             zip(
@@ -260,15 +258,6 @@ def test_no_starts_no_sizes() -> None:
     track = track_of([1] * 4)
     assert segment_sizes(track, np.array([], np.uint32), brands=BRANDS).shape == (0,)
     assert segment_sizes(track, np.array([2], np.uint32), brands=BRANDS).shape == (0,)
-
-
-def test_another_sample_entry() -> None:
-    track = track_of([1, 2])
-    plan = segment(track, 0, 2, track_id=1, sequence=1, shift=0, brands=BRANDS, entry_index=3)
-    assert parse(plan.head).entry_index == 3
-    assert plan.size == segment_sizes(track, np.array([0, 2], np.uint32), brands=BRANDS, entry_index=3)[0]
-    one = keyframe_segment(track, 0, 5, track_id=1, sequence=1, shift=0, brands=BRANDS, entry_index=2)
-    assert parse(one.head).entry_index == 2
 
 
 def test_a_brand_has_four_characters() -> None:

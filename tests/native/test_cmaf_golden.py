@@ -9,7 +9,7 @@ ENTRY = bytes.fromhex("00000010") + b"test" + bytes(range(8))
 BRANDS = ("cmf2", "cmfc", "iso6")
 SOURCE = bytes(n * 7 & 255 for n in range(4096))
 
-GOLDEN = {1: "c4e445846509a57e1e0b49422e77b22954629dc043ed688caa63209068b811f0"}
+GOLDEN = {1: "d3ffa6a072f4782ac9229c0f3d7c6325abb42242ad0b888c0c87aced419d93c3"}
 
 
 def packaged() -> bytes:
@@ -44,7 +44,6 @@ def packaged() -> bytes:
             height=160,
             matrix=matrix,
             brands=BRANDS,
-            default_duration=1001,
         )
         for track_id, handler, language in ((1, "vide", "deu"), (2, "soun", "pt-BR"), (3, "text", "und"))
     ]
@@ -55,7 +54,7 @@ def packaged() -> bytes:
         plan = keyframe_segment(track, 12, 8008, track_id=1, sequence=2, shift=1001, brands=BRANDS)
         parts.append(plan.from_buffer(SOURCE, 0))
     huge = Track.from_samples(timescale=1, entries=[ENTRY], sizes=[1 << 31] * 2, deltas=[1, 1], positions=[0, 1 << 31])
-    parts.append(segment(huge, 0, 2, track_id=1, sequence=1, shift=0, brands=(), entry_index=2).head)
+    parts.append(segment(huge, 0, 2, track_id=1, sequence=1, shift=0, brands=()).head)
     return b"".join(parts)
 
 

@@ -73,7 +73,7 @@ def test_the_media_header_follows_the_handler(handler: str, header: str) -> None
 
 
 def test_what_the_boxes_say() -> None:
-    data = make(track_id=9, matrix=QUARTER_TURN, width=160.5, default_duration=1001, name="Höhe\0cut", language="deu")
+    data = make(track_id=9, matrix=QUARTER_TURN, width=160.5, name="Höhe\0cut", language="deu")
     assert find(data, "ftyp") == b"cmfc\0\0\0\0cmfciso6"
     mvhd = find(data, "moov", "mvhd")
     assert struct.unpack_from(">IIIII", mvhd) == (0, 0, 0, 30_000, 0)
@@ -90,7 +90,7 @@ def test_what_the_boxes_say() -> None:
     assert find(stbl, "stsd") == struct.pack(">II", 0, 1) + VIDEO_ENTRY
     lengths = {kind: len(content) for kind, content in boxes(stbl)}
     assert lengths == {"stsd": 94, "stts": 8, "stsc": 8, "stsz": 12, "stco": 8}
-    assert find(data, "moov", "mvex", "trex") == struct.pack(">IIIIII", 0, 9, 1, 1001, 0, 0)
+    assert find(data, "moov", "mvex", "trex") == struct.pack(">IIIIII", 0, 9, 1, 0, 0, 0)
     dref = find(data, "moov", "trak", "mdia", "minf", "dinf", "dref")
     assert dref == struct.pack(">IIIII", 0, 1, 12, int.from_bytes(b"url "), 1)
 

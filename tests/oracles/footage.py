@@ -8,6 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from tests.media_factory import Audio, Video, make, widen, write_vtt
+from tests.oracles import shapes
 
 FRAGMENTED = "+frag_keyframe+empty_moov+default_base_moof"
 
@@ -47,11 +48,17 @@ GENERATED: dict[str, Callable[[Path], object]] = {
     "shorter-audio.mp4": lambda p: make(p, Video(), Audio(), seconds=9, audio_seconds=3),
     "languages.mp4": lambda p: make(p, Video(), [Audio(), Audio(language="fra", pitch=660)]),
     "sidecar.mp4": _with_sidecar,
+    "turned.mp4": shapes.turned,
+    "wide-pixels.mp4": shapes.wide_pixels,
 }
 CODECS: dict[str, Callable[[Path], object]] = {
-    "hevc.mp4": lambda p: make(p, Video(codec="libx265", options={"x265-params": "keyint=25:log-level=none", "preset": "ultrafast"})),
+    "hevc.mp4": lambda p: make(
+        p, Video(codec="libx265", options={"x265-params": "keyint=25:log-level=none", "preset": "ultrafast"})
+    ),
     "av1.mp4": lambda p: make(p, Video(codec="libsvtav1", bframes=0, options={"preset": "12"}), Audio(codec="libopus")),
-    "vp9.mp4": lambda p: make(p, Video(codec="libvpx-vp9", bframes=0, options={"deadline": "realtime", "cpu-used": "8"}), Audio(codec="flac")),
+    "vp9.mp4": lambda p: make(
+        p, Video(codec="libvpx-vp9", bframes=0, options={"deadline": "realtime", "cpu-used": "8"}), Audio(codec="flac")
+    ),
     "opus.mp4": lambda p: make(p, Video(), Audio(codec="libopus")),
     "flac.mp4": lambda p: make(p, Video(), Audio(codec="flac")),
     "ac3.mp4": lambda p: make(p, Video(), Audio(codec="ac3", bitrate=192_000)),
@@ -61,7 +68,11 @@ CODECS: dict[str, Callable[[Path], object]] = {
 }
 OTHER_CONTAINERS: dict[str, Callable[[Path], object]] = {
     "matroska.mkv": lambda p: make(p),
-    "webm.webm": lambda p: make(p, Video(codec="libvpx-vp9", bframes=0, options={"deadline": "realtime", "cpu-used": "8"}), Audio(codec="libopus")),
+    "webm.webm": lambda p: make(
+        p,
+        Video(codec="libvpx-vp9", bframes=0, options={"deadline": "realtime", "cpu-used": "8"}),
+        Audio(codec="libopus"),
+    ),
     "transport.ts": lambda p: make(p),
 }
 

@@ -9,7 +9,7 @@ import pytest
 
 from streamgate.media.presentation import Rendition
 from streamgate.storage.assets import Asset, discover, open_asset
-from tests.oracles import footage, libav
+from tests.oracles import footage, libav, shapes
 
 # The first pictures of an open GOP want the GOP before it; and no pictures are no pictures.
 _NOT_ALONE = {"open-gop.mp4", "no-video.mp4"}
@@ -64,8 +64,18 @@ def test_a_track_that_starts_late_has_an_empty_edit(name: str, late: str, folder
     # Up to one AAC frame of priming comes before the sound.
     assert delays.pop(late) == pytest.approx(0.4 * index.timescale, abs=0.03 * index.timescale)
     assert [*delays.values()] == [0]
-    starts = {r.kind: Fraction(int(r.times[0]), r.timescale) for r in (*asset.presentation.video, *asset.presentation.audio)}
+    starts = {
+        r.kind: Fraction(int(r.times[0]), r.timescale) for r in (*asset.presentation.video, *asset.presentation.audio)
+    }
     assert float(starts["audio"] - starts["video"]) == pytest.approx(0.4 if late == "soun" else -0.4, abs=0.03)
+
+
+@pytest.mark.parametrize(("name", "degrees", "pixel"), [("turned.mp4", -90, (1, 1)), ("wide-pixels.mp4", 0, (4, 3))])
+def test_the_picture_keeps_its_shape(name: str, degrees: int, pixel: tuple[int, int], folder: Path) -> None:
+    asset, path = opened(name, folder)
+    (video,) = asset.presentation.video
+    assert libav.shape(path) == libav.shape(whole(asset, video)) == (shapes.SIZE, degrees, pixel)
+    assert (video.width, video.height) == shapes.SHOWN[name]
 
 
 @pytest.mark.parametrize("name", footage.CODECS)
@@ -80,14 +90,16 @@ def test_libav_decodes_without_a_complaint(name: str, folder: Path) -> None:
         assert libav.complaints(whole(asset, rendition)) == []
 
 
-@pytest.mark.parametrize("name", [*(n for n in (*footage.GENERATED, *footage.CODECS) if n not in _NOT_ALONE), *footage.real(".mp4")])
+@pytest.mark.parametrize(
+    "name", [*(n for n in (*footage.GENERATED, *footage.CODECS) if n not in _NOT_ALONE), *footage.real(".mp4")]
+)
 def test_every_segment_alone_gives_the_sources_pictures(name: str, folder: Path) -> None:
     """A rung switch at any boundary: init + that segment decode to what the source's decoder shows there."""
     asset, path = opened(name, folder)
     assert asset.presentation.video or name in footage.real(".mp4")
     for rendition in asset.presentation.video:
         shift = asset.presentation.shift * rendition.timescale
-        theirs = dict(libav.file_pictures(path, rendition.track.id))
+        theirs: dict[int | Fraction, str] = dict(libav.file_pictures(path, rendition.track.id))
         fd = asset.sources[rendition.source].fd
         seen = 0
         for n in range(rendition.segments):

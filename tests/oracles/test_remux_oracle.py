@@ -7,6 +7,7 @@ import re
 from fractions import Fraction
 from hashlib import md5
 from pathlib import Path
+from typing import Any
 
 import av
 import pytest
@@ -14,7 +15,7 @@ import pytest
 from streamgate.media.presentation import Rendition
 from streamgate.storage.assets import Asset, Preparing, discover, open_asset
 from streamgate.transcode.remux import remux_in_worker
-from tests.media_factory import Audio, Video, make
+from tests.media_factory import Audio, Video, make, moment
 from tests.oracles import footage, libav
 
 _PARAMETER_SETS = {7, 8, 9}
@@ -36,7 +37,7 @@ def whole(asset: Asset, rendition: Rendition) -> bytes:
     return rendition.init() + b"".join(rendition.segment(n).from_fd(fd) for n in range(rendition.segments))
 
 
-def payload(packet: av.Packet, container: str) -> str:
+def payload(packet: av.Packet[Any], container: str) -> str:
     """A digest of what is coded, however the container frames it."""
     body = bytes(packet)
     if container == "transport.ts" or body[:4] == b"\0\0\0\1":
@@ -66,20 +67,20 @@ def test_packets_equal_the_sources(name: str, tmp_path: Path) -> None:
     renditions = [*asset.presentation.video, *asset.presentation.audio]
     with av.open(str(path)) as container:
         streams = [s for s in container.streams if s.type in ("video", "audio")]
-        theirs = {s.index: [] for s in streams}
+        theirs: dict[int, list[tuple[Fraction, str, Fraction]]] = {s.index: [] for s in streams}
         for packet in container.demux(streams):
             if packet.size and packet.pts is not None:
-                theirs[packet.stream.index].append((packet.pts * packet.time_base, payload(packet, name), packet.time_base))
+                theirs[packet.stream.index].append((moment(packet), payload(packet, name), packet.time_base))
         kinds = {s.index: s.type for s in streams}
     assert sorted(kinds.values()) == sorted(r.kind for r in renditions)
     offsets = []
     for index, kind in kinds.items():
         rendition = next(r for r in renditions if r.kind == kind)
-        with av.open(io.BytesIO(whole(asset, rendition)), options={"advanced_editlist": "0"}) as ours_in:
+        with av.open(io.BytesIO(whole(asset, rendition)), "r", options={"advanced_editlist": "0"}) as ours_in:
             stream = ours_in.streams[0]
             annex_b = name.endswith(".ts") and kind == "video"
             ours = [
-                (p.pts * p.time_base, lengths_to_digest(bytes(p)) if annex_b else md5(bytes(p)).hexdigest())
+                (moment(p), lengths_to_digest(bytes(p)) if annex_b else md5(bytes(p)).hexdigest())
                 for p in ours_in.demux(stream)
                 if p.size
             ]

@@ -31,7 +31,8 @@ def segments(asset: Asset, variant: str) -> list[bytes]:
     for n in order:
         fresh = open_asset(AssetRef(asset.id, asset.title, asset.sources[0].path))
         halves = [
-            half.ts_payload(n).from_fd(fresh.sources[half.source].fd) if half else b"" for half in fresh.presentation.ts_variants[variant]
+            half.ts_payload(n).from_fd(fresh.sources[half.source].fd) if half else b""
+            for half in fresh.presentation.ts_variants[variant]
         ]
         cuts[n] = fresh.presentation.ts_muxer(*variant.split("+")).segment(n, *halves)
     return [cuts[n] for n in range(count)]
@@ -58,13 +59,15 @@ def digest(units: Iterator[bytes]) -> str:
 def source_packets(path: Path, track: int) -> list[tuple[int, int, bytes, Fraction]]:
     with av.open(str(path), options={"advanced_editlist": "0"}) as container:
         stream = next(s for s in container.streams if s.id == track)
-        return [(p.dts, p.pts, bytes(p), p.time_base) for p in container.demux(stream) if p.dts is not None and p.size]
+        return [
+            (p.dts, p.pts or 0, bytes(p), p.time_base) for p in container.demux(stream) if p.dts is not None and p.size
+        ]
 
 
 def ts_packets(data: bytes, kind: str) -> list[tuple[int, int, bytes]]:
-    with av.open(io.BytesIO(data), format="mpegts") as container:
+    with av.open(io.BytesIO(data), "r", format="mpegts") as container:
         stream = next(s for s in container.streams if s.type == kind)
-        return [(p.dts, p.pts, bytes(p)) for p in container.demux(stream) if p.dts is not None and p.size]
+        return [(p.dts, p.pts or 0, bytes(p)) for p in container.demux(stream) if p.dts is not None and p.size]
 
 
 def close(ours: int, theirs: Fraction) -> bool:

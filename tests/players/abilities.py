@@ -18,9 +18,10 @@ class Client:
     name: str
     engine: str  # of the page's players; a program's name otherwise
     manifest: str  # main.m3u8, main-ts.m3u8 or main.mpd
-    # Seconds from the player's zero to the first picture. hls.js and Shaka put the HLS clock's zero where the first sample is
-    # *decoded*; the picture is shown its reordering delay later. Players of DASH are told (presentationTimeOffset).
+    # Seconds from the player's zero to the first picture. hls.js, Shaka and GStreamer put the HLS clock's zero where the first
+    # sample is *decoded*; the picture is shown its reordering delay later. Players of DASH are told (presentationTimeOffset).
     offset: float = 0.0
+    again: int = 0  # frames that it may decode twice, because it begins with a seek
     end: Ability = True
     seek: Ability = True
     rung: Ability = True
@@ -34,6 +35,7 @@ class Client:
         return "dash" if self.manifest.endswith(".mpd") else "hls"
 
 
+PREROLL = 4  # frames that Chromium decodes ahead before it plays (media::limits::kMaxVideoFrames)
 REORDERING = 0.08  # s: two frames at 25 fps, the clips' B-frame delay
 NATIVE_RUNG = "Chromium's own HLS chooses the rung by itself and has no API for it"
 NATIVE_AUDIO = "Chromium hides HTMLMediaElement.audioTracks behind a flag"
@@ -48,10 +50,15 @@ FFMPEG_SEEK = (
 )
 FFMPEG_FAST = "ffmpeg decodes as fast as it can and has no speed of playing"
 FFMPEG_TEXT = "ffmpeg's HLS demuxer has no WebVTT"
-GST_CONTROLS = (
-    "gst-launch has no controls: no seek, no choice of rung or track, no rate. A program of GStreamer's library has them, but "
-    "its Python bindings (python3-gi) are no dependency of the tests"
+GST_IFRAMES = "GStreamer's demuxers read no I-frame playlists and no trick-mode sets"
+GST_FAST = (
+    "gst-play makes its rate higher by a tenth a key, each with a seek; GStreamer's own API is out of the tests' reach"
 )
+GST_DASH_SEEK = (
+    "GStreamer 1.22's dashdemux2 has unsigned positions, and the sound's first segment begins before presentationTimeOffset (its "
+    "priming): a seek to 4.02 s of these clips goes to hour 364635 of the sound and hangs. Elsewhere it lands on the exact picture"
+)
+GST_DASH_RUNG = "GStreamer begins DASH with the lowest rung and then goes by what it measures"
 STREAMLINK_FAST = "streamlink writes the stream into a file; the player behind it has the speed"
 STREAMLINK_SEEK = "streamlink starts in the middle of HLS only"
 STREAMLINK_LANGUAGE = "streamlink picks the language of HLS only; of DASH it takes the system's"
@@ -59,11 +66,11 @@ STREAMLINK_TEXT = "streamlink takes subtitles from its plugins for web sites onl
 STREAMLINK_IFRAMES = "streamlink reads no I-frame playlists and no trick-mode sets"
 
 BROWSER = (
-    Client("hls.js", "hls", "main.m3u8", offset=REORDERING),
-    Client("hls.js TS", "hls", "main-ts.m3u8", offset=REORDERING, language=TS_LANGUAGE, iframes=TS_IFRAMES),
+    Client("hls.js", "hls", "main.m3u8", offset=REORDERING, again=PREROLL),
+    Client("hls.js TS", "hls", "main-ts.m3u8", offset=REORDERING, again=PREROLL, language=TS_LANGUAGE, iframes=TS_IFRAMES),
     Client("dash.js", "dash", "main.mpd", iframes=DASHJS_IFRAMES),
-    Client("Shaka HLS", "shaka-hls", "main.m3u8", offset=REORDERING),
-    Client("Shaka DASH", "shaka-dash", "main.mpd"),
+    Client("Shaka HLS", "shaka-hls", "main.m3u8", offset=REORDERING, again=PREROLL),
+    Client("Shaka DASH", "shaka-dash", "main.mpd", again=PREROLL),
     Client(
         "Chromium HLS", "native", "main.m3u8",
         rung=NATIVE_RUNG, language=NATIVE_AUDIO, subtitles=NATIVE_TEXT, iframes=NATIVE_IFRAMES,
@@ -77,12 +84,14 @@ PROGRAMS = (
         language=TS_LANGUAGE, subtitles=FFMPEG_TEXT, fast=FFMPEG_FAST, iframes=TS_IFRAMES,
     ),
     Client("ffmpeg DASH", "ffmpeg", "main.mpd", fast=FFMPEG_FAST),
-    *(
-        Client(
-            f"GStreamer {name}", "gstreamer", manifest,
-            seek=GST_CONTROLS, rung=GST_CONTROLS, language=GST_CONTROLS, fast=GST_CONTROLS, iframes=GST_CONTROLS,
-        )
-        for name, manifest in (("HLS", "main.m3u8"), ("TS", "main-ts.m3u8"), ("DASH", "main.mpd"))
+    Client("GStreamer HLS", "gstreamer", "main.m3u8", offset=REORDERING, fast=GST_FAST, iframes=GST_IFRAMES),
+    Client(
+        "GStreamer TS", "gstreamer", "main-ts.m3u8", offset=REORDERING,
+        language=TS_LANGUAGE, fast=GST_FAST, iframes=TS_IFRAMES,
+    ),
+    Client(
+        "GStreamer DASH", "gstreamer", "main.mpd",
+        seek=GST_DASH_SEEK, rung=GST_DASH_RUNG, fast=GST_FAST, iframes=GST_IFRAMES,
     ),
     Client("streamlink HLS", "streamlink", "main.m3u8", subtitles=STREAMLINK_TEXT, fast=STREAMLINK_FAST, iframes=STREAMLINK_IFRAMES),
     Client(
@@ -98,15 +107,19 @@ PROGRAMS = (
 
 # Patterns of what a player reports as not fatal, each with the reason why it is all right.
 ALLOWED_WARNINGS = {
-    r"^bufferSeekOverHole: fragment loaded with buffer holes, seeking from 0 to 0\.081$": (
-        "hls.js puts zero where fMP4's first sample is decoded, two frames before the first picture (B-frames), and says that it "
-        "steps over these 0.08 s when it is started before anything is loaded. No picture is lost; of TS it must not say it once it has loaded"
-    ),
     r"^bufferStalledError: .*\(\{\"len\":\d\d\.": (
-        "hls.js says that the picture stood still with 10 s and more buffered ahead: a busy machine decodes too late. Only long real "
-        "footage buffers that much; where the stream were at fault, it would not go on"
+        "Chromium's decoder came too late on a busy machine. Seen of bbb-1604k.mp4 at a load of 10 on two cores, at the lowest "
+        "priority: `waiting` with readyState 2, 55 s buffered in one piece, 8 of 160 pictures dropped; hls.js reported it after 97 ms, "
+        "and 10 ms later it played. Not seen in 2 runs at normal priority. Only with 10 s and more ahead, and it must have gone on (assert_clean)"
     ),
     r"^aborted: Aborted$": "hls.js reports loads that it cancels itself, here those of the subtitles that were switched off",
+}
+# The same, only while more wants to run than the machine has cores (the load of the last minute).
+ALLOWED_WHEN_BUSY = {
+    r"^bufferStalledError: ": (
+        "the decoder or the loading comes too late, whatever is buffered: at a load of 18 on two cores real footage stood still with 4, "
+        "3, 1 and 0 s ahead, and 127 of 439 pictures were dropped. It must have gone on (assert_clean)"
+    ),
 }
 # Patterns of the browser's console.
 ALLOWED_CONSOLE = {

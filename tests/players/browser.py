@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,9 +15,9 @@ from typing import Any
 from urllib.parse import urlencode
 
 from aiohttp import web
-from playwright.async_api import Browser, ConsoleMessage, Page, Playwright, Request
+from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, Playwright, Request
 
-from tests.players.abilities import ALLOWED_CONSOLE, ALLOWED_WARNINGS
+from tests.players.abilities import ALLOWED_CONSOLE, ALLOWED_WARNINGS, ALLOWED_WHEN_BUSY
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 # No sandbox: CI runs as root. The rest keeps Chromium off the network and lets videos start without a click.
@@ -30,7 +31,7 @@ FLAGS = (
     "--disable-sync",
     "--autoplay-policy=no-user-gesture-required",
 )
-DEADLINE_S = 12.0
+DEADLINE_S = 30.0  # for events that an idle machine brings within a second or two
 
 
 def make_pages_app() -> web.Application:
@@ -123,23 +124,34 @@ class Watched:
         return {"player": await self.page.evaluate(script), "console": self.console, "failed": self.failed}
 
     async def assert_clean(self) -> None:
-        """No error, and no warning that is not on the list of those with a reason."""
+        """No error, no warning that is not on the list of those with a reason, and no stall that did not end."""
+        await self.until("p => p.stalls() === 0")
         state = await self.state()
         told = json.dumps(state, indent=1)
         assert state["player"]["errors"] == [], told
-        assert unexpected(state["player"]["warnings"], ALLOWED_WARNINGS) == [], told
+        busy = os.getloadavg()[0] > (os.cpu_count() or 1)
+        allowed = ALLOWED_WARNINGS | (ALLOWED_WHEN_BUSY if busy else {})
+        assert unexpected(state["player"]["warnings"], allowed) == [], told
         assert unexpected(self.console, ALLOWED_CONSOLE) == [], told
         assert self.failed == [], told
 
 
 @asynccontextmanager
 async def player(
-    browser: Browser, pages: str, engine: str, url: str, *, small_buffer: bool = False
+    browser: Browser,
+    pages: str,
+    engine: str,
+    url: str,
+    *,
+    small_buffer: bool = False,
+    prepare: Callable[[BrowserContext], Awaitable[None]] | None = None,
 ) -> AsyncIterator[Watched]:
-    """The test page with one player that has loaded ``url``, in a context of its own."""
+    """The test page with one player that has loaded ``url``, in a context of its own that ``prepare`` may change before."""
     query = urlencode({"engine": engine, "url": url} | ({"small": "1"} if small_buffer else {}))
     context = await browser.new_context()
     try:
+        if prepare is not None:
+            await prepare(context)
         watched = Watched(await context.new_page(), engine)
         await watched.page.goto(f"{pages}/pages/player.html?{query}")
         await watched.until("p => p.events.includes('loaded') || p.errors.length > 0")

@@ -23,12 +23,13 @@ HEVC = {"preset": "ultrafast", "x265-params": "keyint=50:min-keyint=50:scenecut=
 
 @pytest.fixture(scope="session")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Assets of 8 s at 25 fps: ``ladder`` (three rungs, two languages, two subtitles), ``single`` (one rung) and
-    ``mixed`` (H.264 and HEVC, AAC and E-AC-3)."""
+    """Assets of 8 s at 25 fps: ``ladder`` (three rungs, two languages, two subtitles), ``single`` (one rung), ``muxed`` (the
+    sound in the same file, its priming before the picture) and ``mixed`` (H.264 and HEVC, AAC and E-AC-3)."""
     folder = tmp_path_factory.mktemp("library")
     ladder(folder / "ladder", seconds=SECONDS)
     one = ((320, 180, 160_000),)
     ladder(folder / "single", seconds=SECONDS, rungs=one, languages=("eng",), subtitles=False, title="One rung")
+    make(folder / "muxed.mp4", Video(size=(320, 180), gop=50, bframes=0), Audio(), seconds=SECONDS)
     mixed = ladder(
         folder / "mixed", seconds=SECONDS, rungs=one, languages=("eng",), subtitles=False, title="Mixed codecs"
     )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -15,11 +16,12 @@ STOP_S = 15
 
 
 @contextmanager
-def serving(path: Path) -> Iterator[str]:
-    """Serve ``path``; yields the origin. Stopping it must end the process with status 0."""
+def serving(path: Path, settings: Mapping[str, str] | None = None) -> Iterator[str]:
+    """Serve ``path`` with ``settings`` in the environment; yields the origin. Stopping it must end the process with status 0."""
     with TemporaryFile("w+") as log:
         command = [sys.executable, "-m", "streamgate.cli", "serve", str(path), "--host", "127.0.0.1", "--port", "0"]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True) as process:
+        environment = {**os.environ, **(settings or {})}
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=environment) as process:
             try:
                 assert process.stdout is not None
                 origin = next(

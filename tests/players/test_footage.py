@@ -21,7 +21,7 @@ from tests.oracles import footage
 from tests.players.abilities import BROWSER, Client
 from tests.players.conftest import Opener
 from tests.players.serving import serving
-from tests.players.test_browser import ENDED, TWICE
+from tests.players.test_browser import ENDED
 from tests.players.test_programs import FFMPEG_SAYS, probe, run
 
 pytestmark = [pytest.mark.slow, pytest.mark.players]
@@ -99,7 +99,7 @@ async def test_every_codec_plays_to_the_end(client: Client, name: str, open_film
         await player.until(ENDED, deadline=20)
         frames = await player.run("p => p.frames()")
         assert frames["corrupted"] == 0
-        assert 0 <= frames["total"] - MADE_FRAMES <= TWICE
+        assert 0 <= frames["total"] - MADE_FRAMES <= client.again
         await player.assert_clean()
 
 

@@ -1,4 +1,4 @@
-"""Players without a browser: ffmpeg, GStreamer and streamlink, by the same table of abilities."""
+"""Players without a browser: ffmpeg and streamlink, by the same table of abilities."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import os
 import re
 import subprocess
-from html import unescape
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
@@ -183,45 +182,6 @@ def iframe_playlist(url: str) -> str:
         text = str(answer.read().decode())
     uris: list[str] = re.findall(r'#EXT-X-I-FRAME-STREAM-INF:.*URI="([^"]+)"', text)
     return urljoin(url, uris[-1])
-
-
-# ---- GStreamer ----
-
-
-def gstreamer(url: str, *, picture: str = "fakesink sync=false", text: str = "fakesink sync=false") -> None:
-    """Play ``url`` to its end as fast as it goes; GStreamer must neither fail nor warn."""
-    done = run(
-        "gst-launch-1.0",
-        "playbin3",
-        f"uri={url}",
-        f"video-sink={picture}",
-        "audio-sink=fakesink sync=false",
-        f"text-sink={text}",
-    )
-    told = (done.stdout + done.stderr).decode()
-    assert "Got EOS" in told, told
-    assert not re.search(r"WARN|ERROR|CRITICAL", told), told
-
-
-@pytest.mark.needs("gst-launch-1.0", "gst:playbin3", "gst:avdec_h264", "gst:hlsdemux", "gst:dashdemux")
-@able("gstreamer", "end")
-def test_gstreamer_plays_every_frame(client: Client, origin: str, tmp_path: Path) -> None:
-    # One rung: a switch of its own would change the size of the pictures that are counted here.
-    raw = tmp_path / "picture.yuv"
-    gstreamer(manifest(origin, client, "single"), picture=f"filesink location={raw} sync=false")
-    assert raw.stat().st_size == FRAMES * 320 * 180 * 3 // 2
-
-
-@pytest.mark.needs("gst-launch-1.0", "gst:playbin3", "gst:avdec_h264", "gst:hlsdemux", "gst:dashdemux")
-@able("gstreamer", "subtitles")
-def test_gstreamer_shows_the_subtitles(client: Client, origin: str, tmp_path: Path) -> None:
-    # Which cues are shown, and that a ladder with all its groups plays to the end.
-    written = tmp_path / "text"
-    gstreamer(manifest(origin, client), text=f"filesink location={written} sync=false")
-    text = unescape(
-        unescape(written.read_text())
-    )  # its WebVTT parser makes Pango markup of text that is escaped already
-    assert any(text == "".join(cues[:SECONDS]) for cues in CUES.values()), text
 
 
 # ---- streamlink ----

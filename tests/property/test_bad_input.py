@@ -28,13 +28,14 @@ _MEGABYTES = 300
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     folder = tmp_path_factory.mktemp("bad")
-    small = {"seconds": 2.0}
     video, audio = Video(size=(64, 36), gop=12), Audio(rate=16000, layout="mono", bitrate=16000)
     made = {
-        "faststart": make(folder / "a.mp4", video, audio, **small),
-        "moov-last": make(folder / "b.mp4", video, audio, flags="", **small),
-        "fragmented": make(folder / "c.mp4", video, audio, flags="+frag_keyframe+empty_moov+default_base_moof", **small),
-        "sidx": make(folder / "d.mp4", video, audio, flags="+dash+frag_keyframe+empty_moov+global_sidx", **small),
+        "faststart": make(folder / "a.mp4", video, audio, seconds=2.0),
+        "moov-last": make(folder / "b.mp4", video, audio, flags="", seconds=2.0),
+        "fragmented": make(
+            folder / "c.mp4", video, audio, flags="+frag_keyframe+empty_moov+default_base_moof", seconds=2.0
+        ),
+        "sidx": make(folder / "d.mp4", video, audio, flags="+dash+frag_keyframe+empty_moov+global_sidx", seconds=2.0),
     }
     return {name: path.read_bytes() for name, path in made.items()}
 
@@ -116,7 +117,14 @@ def test_truncated_at_every_box_border(name: str, files: dict[str, bytes], tmp_p
     assert len(cuts) > 60
     outcomes = {at: use(data[:at], tmp_path / "cut.mp4") for at in cuts[:_BORDERS]}
     assert outcomes[len(data)] == "ok"
-    assert set(outcomes.values()) <= {"ok", "source_truncated", "source_malformed", "source_unsupported", "source_empty", "track_empty"}
+    assert set(outcomes.values()) <= {
+        "ok",
+        "source_truncated",
+        "source_malformed",
+        "source_unsupported",
+        "source_empty",
+        "track_empty",
+    }
     if name in ("faststart", "moov-last"):
         assert all(code != "ok" for at, code in outcomes.items() if at < len(data))
 
@@ -139,7 +147,9 @@ def test_random_bytes(tmp_path: Path, body: bytes) -> None:
     assert use(body, tmp_path / "noise.mp4") != "ok"
 
 
-@pytest.mark.parametrize("kind", [b"stsz", b"stts", b"ctts", b"stco", b"stsc", b"stss", b"elst", b"trun", b"sidx", b"stsd"])
+@pytest.mark.parametrize(
+    "kind", [b"stsz", b"stts", b"ctts", b"stco", b"stsc", b"stss", b"elst", b"trun", b"sidx", b"stsd"]
+)
 @pytest.mark.parametrize("count", [0, 0x7FFFFFFF, 0xFFFFFFFF])
 def test_counts_that_lie(kind: bytes, count: int, files: dict[str, bytes], tmp_path: Path) -> None:
     used = 0

@@ -1,4 +1,4 @@
-"""The Dockerfile, built by buildah on a Debian of debootstrap's making, and the image at work.
+"""The Dockerfile, built by buildah from a fresh clone on a Debian of debootstrap's making, and the image at work.
 
 No registry of images is needed: ``BASE`` is made here. The image is run without an engine, in a chroot.
 """
@@ -6,67 +6,65 @@ No registry of images is needed: ``BASE`` is made here. The image is run without
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
-import subprocess
+import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from edge.pages import NOT_BUILT
 from streamgate.transcode.clip import write_video
-from tests.conftest import ROOT
+from tests.scenarios import tree
+from tests.scenarios.bounded import doing, family, run, started
+from tests.scenarios.containers import Store, stop
 
-pytestmark = [pytest.mark.slow, pytest.mark.needs("buildah", "debootstrap", "chroot"), pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.slow, pytest.mark.needs("debootstrap", "containers"), pytest.mark.timeout(840)]
 
-INCLUDE = "python3,python3-venv,python3-dev,gcc,libc6-dev,ca-certificates"
 CERTIFICATES = (
     "/etc/ssl/certs:/etc/ssl/certs:ro"  # a machine's own authorities are needed where its registries are its own
 )
-
-
-def run(*command: str | Path, cwd: Path = ROOT) -> str:
-    """What ``command`` prints; it must succeed."""
-    done = subprocess.run([str(part) for part in command], cwd=cwd, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
-    return done.stdout
+FETCH = "import sys, urllib.request as u; print(u.urlopen(sys.argv[1], timeout=30).read().decode())"
 
 
 def mirror() -> str:
     """The archive from which this machine's own packages come."""
-    targets = run("apt-get", "indextargets", "--format", "$(SITE) $(REPO_URI)", "Created-By: Packages")
+    targets = run("apt-get", "indextargets", "--format", "$(SITE) $(REPO_URI)", "Created-By: Packages", seconds=20)
     return next(line.split()[-1] for line in targets.splitlines() if "security" not in line and line.split()[1:])
 
 
 @pytest.fixture(scope="module")
-def buildah(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
-    """The command, with a store of its own."""
-    home = tmp_path_factory.mktemp("buildah")
-    command = ["buildah", "--root", f"{home}/root", "--runroot", f"{home}/run", "--storage-driver", "vfs"]
-    yield command
-    subprocess.run([*command, "rm", "--all"], capture_output=True, check=False)
-    subprocess.run([*command, "rmi", "--all", "--force"], capture_output=True, check=False)
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    made = Store(tmp_path_factory.mktemp("containers") / "store")
+    yield made
+    made.remove()
 
 
 @pytest.fixture(scope="module")
-def image(buildah: list[str], tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The project's image."""
-    home = tmp_path_factory.mktemp("base")
-    run("debootstrap", "--variant=minbase", f"--include={INCLUDE}", "bookworm", home / "root", mirror())
-    run("tar", "-C", home / "root", "-cf", home / "base.tar", ".")
-    (home / "Dockerfile").write_text("FROM scratch\nADD base.tar /\n")
-    run(*buildah, "build", "--isolation", "chroot", "--tag", "base", home)
+def base(store: Store) -> str:
+    """A minimal Debian with Python, installed into the container's own folder: nothing large is packed and added."""
+    container = store("from", "scratch", seconds=20)
+    root = Path(store("mount", container, seconds=20))
     run(
-        *buildah, "build", "--isolation", "chroot", "--volume", CERTIFICATES,
-        "--build-arg", "BASE=localhost/base", "--tag", "streamgate", ROOT,
-    )  # fmt: skip
+        "debootstrap", "--variant=minbase", "--include=python3,ca-certificates", "bookworm", root, mirror(), seconds=240
+    )
+    for waste in ("var/cache/apt/archives", "usr/share/doc", "usr/share/man", "usr/share/locale"):
+        shutil.rmtree(root / waste)
+    (root / "var/cache/apt/archives/partial").mkdir(parents=True)
+    store("commit", "--quiet", "--rm", container, "base", seconds=90)
+    return "localhost/base"
+
+
+@pytest.fixture(scope="module")
+def image(store: Store, base: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The project's image."""
+    clone = tree.copy(tmp_path_factory.mktemp("clone") / "streamgate")
+    store.build(clone, "streamgate", "--volume", CERTIFICATES, "--build-arg", f"BASE={base}", seconds=420)
     return "localhost/streamgate"
 
 
-def test_image(buildah: list[str], image: str, tmp_path: Path) -> None:
-    told = json.loads(run(*buildah, "inspect", "--type", "image", image))["OCIv1"]["config"]
+def test_image(store: Store, image: str, tmp_path: Path) -> None:
+    told = json.loads(store("inspect", "--type", "image", image, seconds=20))["OCIv1"]["config"]
     assert told["User"] == "streamgate"
     assert told["Entrypoint"] == ["streamgate"]
     assert "8080/tcp" in told["ExposedPorts"]
@@ -74,27 +72,35 @@ def test_image(buildah: list[str], image: str, tmp_path: Path) -> None:
     media = tmp_path / "media"
     media.mkdir()
     write_video(media / "clip.mp4", 128, 72, crf=35, seconds=6)
-    for folder in (tmp_path, *tmp_path.parents):  # the image's user is not the owner of pytest's folders
-        if folder.is_relative_to("/tmp") and folder != Path("/tmp"):
-            folder.chmod(folder.stat().st_mode | 0o055)
-    container = run(*buildah, "from", image).strip()
-    inside = [*buildah, "run", "--isolation", "chroot", "--volume", f"{media}:/media:ro", container, "--"]
-    assert run(*inside, "id", "-un").strip() == "streamgate"
-    assert "avc1" in run(*inside, "streamgate", "inspect", "--json", "/media/clip.mp4")
-    assert not run(*inside, "sh", "-c", "ls -d /src /usr/share/streamgate 2>/dev/null || true").strip()
+    container = store("from", image, seconds=60)
+    shared = f"{media}:/media:ro"
 
-    command = [*inside, "streamgate", "serve", "/media", "--host", "127.0.0.1", "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, process_group=0) as server:
-        assert server.stdout is not None
-        try:
-            address = next(line.split()[1] for line in server.stdout if line.startswith("HLS"))
-            assert re.search(r"CODECS=\"avc1", run("python3", "-c", FETCH, address))
-            # The pages are not built in the image, but taken along.
-            page = run("python3", "-c", FETCH, address.partition("/v/")[0] + "/")
-            assert ("<html" if (ROOT / "streamgate/web").is_dir() else NOT_BUILT) in page
-        finally:
-            os.killpg(server.pid, signal.SIGTERM)
-        server.communicate(timeout=30)
+    assert store.run(container, "id", "-un", seconds=20).strip() == "streamgate"
+    said = store.run(container, "streamgate", "inspect", "--json", "/media/clip.mp4", seconds=30, volume=shared)
+    assert "avc1" in said
+    assert not store.run(
+        container, "sh", "-c", "ls -d /src /usr/share/streamgate 2>/dev/null || true", seconds=20
+    ).strip()
+
+    serve = ("streamgate", "serve", "/media", "--host", "127.0.0.1", "--port", "0")
+    with store.start(container, *serve, volume=shared) as server:
+        address = server.line("HLS", 60).split()[1]
+        assert re.search(r"CODECS=\"avc1", run("python3", "-c", FETCH, address, seconds=40))
+        home = address.partition("/v/")[0] + "/"
+        script = re.search(r'src="(static/[^"]+\.js)"', run("python3", "-c", FETCH, home, seconds=40))
+        assert script is not None
+        assert run("python3", "-c", FETCH, home + script[1], seconds=40)
+        assert stop(server) == 0, server.told("did not end cleanly")
 
 
-FETCH = "import sys, urllib.request as u; print(u.urlopen(sys.argv[1], timeout=30).read().decode())"
+def test_what_overruns_ends_with_all_that_it_started() -> None:
+    with started("sh", "-c", "setsid sleep 1000 & echo begun; wait") as running:
+        running.line("begun", 10)
+        before = family(running.process.pid)
+        with pytest.raises(AssertionError, match=r"not done in 0\.2 s(?s:.*): comm sleep"):
+            running.wait(0.2)
+    assert len(before) == 3
+    assert running.process.returncode is not None
+    deadline = time.monotonic() + 20
+    while alive := [pid for pid in before if Path(f"/proc/{pid}/exe").exists()]:  # the kernel ends them one by one
+        assert time.monotonic() < deadline, [doing(pid) for pid in alive]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -17,6 +16,7 @@ import pytest
 
 from streamgate.transcode.clip import write_video
 from tests.conftest import ROOT
+from tests.scenarios import tree
 
 pytestmark = pytest.mark.slow
 
@@ -32,10 +32,7 @@ def run(*command: str | Path, cwd: Path) -> str:
 def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Built from a copy of the sources without anything that was built here, except the pages."""
     source, out = tmp_path_factory.mktemp("source") / "streamgate", tmp_path_factory.mktemp("dist")
-    ignore = shutil.ignore_patterns(
-        ".git", ".venv", "*.so", "*.c", "__pycache__", "node_modules", "var", "build", "dist", "*.egg-info", ".*_cache"
-    )
-    shutil.copytree(ROOT, source, ignore=ignore)
+    tree.copy(source, pages=True)
     code = f"import setuptools.build_meta as b; b.build_sdist({str(out)!r})"
     run(sys.executable, "-c", code, cwd=source)
     (built,) = out.glob("*.tar.gz")

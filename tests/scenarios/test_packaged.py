@@ -70,7 +70,10 @@ def dash_urls(url: str) -> set[str]:
     for adaptation in ET.fromstring(get(url)).iterfind(".//AdaptationSet", MPD):
         for representation in adaptation.iterfind("Representation", MPD):
             named |= {base.text or "" for base in representation.iterfind("BaseURL", MPD)}
-            for template in (*adaptation.iterfind("SegmentTemplate", MPD), *representation.iterfind("SegmentTemplate", MPD)):
+            for template in (
+                *adaptation.iterfind("SegmentTemplate", MPD),
+                *representation.iterfind("SegmentTemplate", MPD),
+            ):
                 count = sum(1 + int(s.get("r", "0")) for s in template.iterfind("SegmentTimeline/S", MPD))
                 media = template.attrib["media"]
                 first = int(template.get("startNumber", "1"))
@@ -83,7 +86,11 @@ def dash_urls(url: str) -> set[str]:
 
 def test_every_file_is_named_and_every_name_is_a_file(packaged: Path, origin: str) -> None:
     manifests = {f"{origin}{name}" for name in ("main.m3u8", "main-ts.m3u8", "main.mpd")}
-    by_hls, by_ts, by_dash = hls_urls(origin + "main.m3u8"), hls_urls(origin + "main-ts.m3u8"), dash_urls(origin + "main.mpd")
+    by_hls, by_ts, by_dash = (
+        hls_urls(origin + "main.m3u8"),
+        hls_urls(origin + "main-ts.m3u8"),
+        dash_urls(origin + "main.mpd"),
+    )
     files = {origin + str(p.relative_to(packaged)) for p in packaged.rglob("*") if p.is_file()}
     assert manifests | by_hls | by_ts | by_dash == files
     media = {name for name in by_hls if name.endswith((".m4s", ".mp4"))}

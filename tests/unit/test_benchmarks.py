@@ -13,8 +13,10 @@ from typing import Literal
 import pytest
 from click.testing import CliRunner
 
-from benchmarks import __main__, packaging
+from benchmarks import __main__, packaging, tokens
 from benchmarks.measure import Row
+from streamgate.access.keys import SharedKey
+from streamgate.native.cat import decode
 
 ROOT = Path(__file__).parents[2]
 
@@ -63,3 +65,16 @@ def test_check_exits_with_1_where_a_goal_is_missed(
     done = CliRunner().invoke(__main__.main, ["packaging", *arguments], catch_exceptions=False)
     assert done.exit_code == status
     assert all(f"case {n}" in done.output for n in range(len(met)))
+
+
+@pytest.mark.needs("node")
+def test_tokens_are_of_the_length_that_is_said_and_all_verify_them() -> None:
+    rows = list(tokens.run(runs=1, count=50))
+    assert [(row.case, row.peer, row.goal) for row in rows] == [
+        ("verify a fresh token", "PyPI cwt", 20),
+        ("verify a fresh token", "npm @eyevinn/cat", 100),
+    ]
+    assert all(row.ours > 0 and row.peer_value and row.met == "undecided" for row in rows)
+    made = tokens.fresh(SharedKey(b"k", bytes(32), "i", ("a",), ()), 20)
+    assert {len(token) for token in made} == {226} and len(set(made)) == 20
+    assert {len(decode(token)[3]) for token in made} == {5}

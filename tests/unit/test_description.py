@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamgate.errors import StreamGateError
-from streamgate.storage.description import MAX_BYTES, SourceEntry, SubtitleEntry, parse
+from streamgate.storage.description import MAX_BYTES, SourceEntry, SubtitleEntry, gated, parse
 
 
 def test_a_whole_description() -> None:
@@ -67,3 +67,26 @@ def test_any_bytes_give_a_description_or_a_named_error(data: bytes) -> None:
         assert parse(data).sources
     except StreamGateError as e:
         assert e.code == "asset_description"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("", False), ("gated = false", False), ("gated = true", True), ("gated = true\nlangauge = 1", True)],
+)
+def test_the_gate_counts_whatever_else_is_wrong(text: str, expected: bool) -> None:
+    assert gated(text.encode()) is expected
+
+
+@pytest.mark.parametrize(
+    "text", ["gated = 1", "gated = 'yes'", "gated = ", "gated = true\ngated = false", "#" * (MAX_BYTES + 1)]
+)
+def test_a_gate_that_cannot_be_understood_is_an_error(text: str) -> None:
+    for read in (gated, parse):
+        with pytest.raises(StreamGateError) as e:
+            read(text.encode())
+        assert e.value.code == "asset_description"
+
+
+def test_a_description_says_whether_it_is_gated() -> None:
+    assert parse(b"gated = true\n[[source]]\nfile = 'a.mp4'").gated
+    assert not parse(b"[[source]]\nfile = 'a.mp4'").gated

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamgate.errors import StreamGateError
-from streamgate.storage.discovery import asset_id, discover, sidecars
+from streamgate.storage.discovery import Gates, asset_id, discover, sidecars
 
 
 @pytest.mark.parametrize(
@@ -76,3 +76,32 @@ def test_sidecars_and_their_languages(tmp_path: Path) -> None:
         ("film.pt-BR.srt", "pt-BR"),
         ("film.vtt", "und"),
     ]
+
+
+def test_a_folder_may_be_gated_and_a_lone_file_is_open(tmp_path: Path) -> None:
+    (tmp_path / "film.mp4").touch()
+    for name, text in (("open", ""), ("gated", "gated = true"), ("wrong", "gated = "), ("odd", "gated = 1")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "asset.toml").write_text(text)
+    told = {ref.id: ref.gated for ref in discover(tmp_path)}
+    assert told == {"film": False, "open": False, "gated": True, "wrong": True, "odd": True}
+    assert [ref.gated for ref in discover(tmp_path / "gated")] == [True]
+
+
+def test_gates_are_read_again_when_they_change_and_keep_what_is_broken(tmp_path: Path) -> None:
+    folder, gates = tmp_path / "film", Gates()
+    folder.mkdir()
+
+    def told(text: str) -> bool:
+        (folder / "asset.toml").write_text(text)
+        [ref] = discover(tmp_path, gates)
+        return ref.gated
+
+    assert told("") is False
+    assert told("title = ") is False
+    assert told("gated = true") is True
+    assert told("gated = ") is True
+    assert told("gated = false") is False
+    folder.rename(tmp_path / "other")
+    (tmp_path / "other/asset.toml").write_text("gated = ")
+    assert [ref.gated for ref in discover(tmp_path, gates)] == [True]

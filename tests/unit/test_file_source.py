@@ -32,7 +32,9 @@ def test_identity_is_of_the_bytes_not_of_the_name_or_time(tmp_path: Path) -> Non
     assert FileSource(one).identity(b"index") != FileSource(three).identity(b"index")
 
 
-@pytest.mark.parametrize(("name", "code"), [("absent", "source_not_found"), ("", "source_unreadable"), ("fifo", "source_unreadable")])
+@pytest.mark.parametrize(
+    ("name", "code"), [("absent", "source_not_found"), ("", "source_unreadable"), ("fifo", "source_unreadable")]
+)
 def test_what_is_no_file_is_named_and_does_not_hang(tmp_path: Path, name: str, code: str) -> None:
     os.mkfifo(tmp_path / "fifo")
     with pytest.raises(StreamGateError) as e:

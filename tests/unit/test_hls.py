@@ -292,10 +292,20 @@ def test_a_trimmed_video_begins_where_its_edit_does() -> None:
     assert "EXT-X-START" not in hls.media_playlist(p, audio) + hls.iframe_playlist(p, video)
 
 
-def test_priming_is_no_reason_to_begin_later() -> None:
+def test_priming_hides_no_picture() -> None:
     p = build([given(video_track()), given(audio_track(priming=9600))])
-    assert p.zero * 48000 > p.audio[0].times[0]
-    assert not any("EXT-X-START" in hls.media_playlist(p, r) for r in (*p.video, *p.audio))
+    (video,), (audio,) = p.video, p.audio
+    assert p.zero * 48000 > audio.times[0]
+    assert "EXT-X-START" not in hls.media_playlist(p, audio)
+    # The first picture is shown a frame (40 ms) after it is decoded, and 200 ms after the sound before it.
+    assert tags(hls.media_playlist(p, video), "EXT-X-START") == [{"TIME-OFFSET": "0.040000"}]
+    assert tags(hls.ts_playlist(p, video, audio), "EXT-X-START") == [{"TIME-OFFSET": "0.200000"}]
+
+
+def test_a_picture_that_is_there_at_once_needs_no_start() -> None:
+    p = build([given(video_track(bframes=0)), given(audio_track())])
+    for playlist in (hls.media_playlist(p, p.video[0]), hls.ts_playlist(p, p.video[0], p.audio[0])):
+        assert "EXT-X-START" not in playlist
 
 
 def test_the_picture_alone_comes_last_where_no_sound_plays_everywhere() -> None:

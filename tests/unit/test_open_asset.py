@@ -8,8 +8,11 @@ import shutil
 import struct
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
+import av.subtitles.stream
+import av.subtitles.subtitle
 import pytest
 
 from streamgate.errors import StreamGateError
@@ -169,12 +172,13 @@ def captioned(path: Path) -> Path:
     make(path.with_name("plain.mp4"), SMALL, None, seconds=2)
     with av.open(str(path.with_name("plain.mp4"))) as source, av.open(str(path), "w") as out:
         video = source.streams.video[0]
-        packets = [p for p in source.demux(video) if p.size]
+        packets: list[av.Packet[Any]] = [p for p in source.demux(video) if p.size]
         copy = out.add_stream_from_template(video, opaque=True)
         for packet in packets:
             packet.stream = copy
         for cues, language in zip(texts, ("eng", "fra"), strict=True):
             stream = out.add_stream("mov_text")
+            assert isinstance(stream, av.subtitles.stream.SubtitleStream)
             stream.codec_context.subtitle_header = ASS_HEADER
             stream.time_base = stream.codec_context.time_base = Fraction(1, 1000)
             stream.metadata["language"] = language
@@ -183,7 +187,7 @@ def captioned(path: Path) -> Path:
                 packet.pts = packet.dts = start
                 packet.duration, packet.time_base, packet.stream = end - start, Fraction(1, 1000), stream
                 packets.append(packet)
-        for packet in sorted(packets, key=lambda p: p.dts * p.time_base):
+        for packet in sorted(packets, key=lambda p: (p.dts or 0) * p.time_base):
             out.mux_one(packet)
     return path
 
@@ -195,9 +199,11 @@ def decoded_cues(path: Path, track: int) -> list[tuple[int, int, str]]:
         stream = next(s for s in container.streams.subtitles if s.id == track)
         for packet in container.demux(stream):
             start, end = (
-                int(t * packet.time_base * 1000) for t in (packet.pts or 0, (packet.pts or 0) + packet.duration)
+                int(t * packet.time_base * 1000) for t in (packet.pts or 0, (packet.pts or 0) + (packet.duration or 0))
             )
-            found += [(start, end, rect.dialogue.decode()) for rect in packet.decode() if packet.size > 2]
+            for rect in packet.decode() if packet.size > 2 else ():
+                assert isinstance(rect, av.subtitles.subtitle.AssSubtitle)
+                found.append((start, end, rect.dialogue.decode()))
     return found
 
 

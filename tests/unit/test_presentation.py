@@ -128,7 +128,11 @@ def test_a_short_title_of_one_gop_is_one_segment() -> None:
 
 
 def test_nothing_to_play_is_an_error() -> None:
-    nothing = (([], "source_empty"), ([audio_track(0)], "track_empty"), ([video_track((400,))], "gop_too_long"))
+    nothing: tuple[tuple[list[Track], str], ...] = (
+        ([], "source_empty"),
+        ([audio_track(0)], "track_empty"),
+        ([video_track((400,))], "gop_too_long"),
+    )
     for tracks, code in nothing:
         with pytest.raises(StreamGateError) as error:
             build([given(track) for track in tracks])

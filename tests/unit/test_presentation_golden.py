@@ -13,7 +13,7 @@ from streamgate.media.subtitles import Cue
 from tests.track_factory import audio_track, given, video_track
 
 GOLDEN = {
-    ("playlist", 1): "dd332a726320d146",
+    ("playlist", 2): "f1dee875654161e9",
     ("text", 1): "900234395b5987f1",
     ("ts", 1): "c30def8b0d2bd137",
 }

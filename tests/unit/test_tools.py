@@ -6,6 +6,7 @@ import importlib.util
 import json
 import re
 import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -82,3 +83,30 @@ def test_every_make_target_is_explained() -> None:
     assert phony is not None
     told = subprocess.run(["make", "--silent", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert {line.partition(":")[0] for line in told.splitlines()} == set(phony[1].split())
+
+
+def test_a_target_that_hangs_is_a_failure_that_is_told(tmp_path: Path) -> None:
+    """``.ci/run`` in a folder whose ``make test`` never ends, with a limit of about a second for it."""
+    (tmp_path / ".ci").mkdir()
+    script = (ROOT / ".ci/run").read_text()
+    assert "\ntest 15\n" in script
+    (tmp_path / ".ci/run").write_text(script.replace("\ntest 15\n", "\ntest 0.02\n"))
+    hang = f"{sys.executable} -X faulthandler -c 'import time; time.sleep(1000)'"
+    (tmp_path / "Makefile").write_text(f"setup lint test-slow:\n\t@echo $@ done\ntest:\n\t@{hang}\n")
+    done = subprocess.run(
+        ["bash", tmp_path / ".ci/run"],
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=50,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert [line for line in done.stdout.splitlines() if line.endswith(" done")] == [
+        "setup done",
+        "lint done",
+        "test-slow done",
+    ]
+    assert "make test was ended after 0.02 minutes" in done.stdout
+    assert done.stdout.endswith("FAILED: test\n")
+    assert "most recent call first" in done.stderr

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import urljoin
+from urllib.request import urlopen
 
 import pytest
 
@@ -50,11 +53,49 @@ def test_package(clip: Path, tmp_path: Path) -> None:
     assert not loaded & (ADAPTERS | FRAMEWORKS | {"av", "edge", "rich"})
 
 
-def test_edge_on_embedded_defaults() -> None:
-    code = f"import edge.server; {REPORT}"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    loaded = set(done.stderr.rpartition("MODULES ")[2].split())
-    assert "aiohttp" in loaded
-    # structlog takes rich where it is installed, and so it is not held against the edge.
-    assert not loaded & (ADAPTERS | {"av", "click"})
+HOOK = """
+import atexit, os, sys
+def report():
+    modules = " ".join({name.partition(".")[0] for name in sys.modules})
+    with open(os.path.join(os.environ["REPORTS"], str(os.getpid())), "w") as file:
+        file.write(modules)
+atexit.register(report)
+"""
+
+
+def fetch(url: str) -> bytes:
+    with urlopen(url, timeout=20) as response:
+        return bytes(response.read())
+
+
+def test_an_edge_that_has_served_a_segment(clip: Path, tmp_path: Path) -> None:
+    """On embedded defaults; every process of the server writes down what it has imported when it ends."""
+    (tmp_path / "sitecustomize.py").write_text(HOOK)
+    reports = tmp_path / "reports"
+    reports.mkdir()
+    surroundings = {name: value for name, value in os.environ.items() if not name.startswith("STREAMGATE__")}
+    surroundings |= {
+        "PYTHONPATH": str(tmp_path),
+        "REPORTS": str(reports),
+        "STREAMGATE__SERVER__DATA": str(tmp_path / "data"),
+    }
+    code = f"import sys; sys.argv = ['streamgate', 'serve', {str(clip)!r}, '--port', '0']; from streamgate.cli import main; main()"
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, cwd=ROOT, env=surroundings, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            address = next(line.split()[1] for line in server.stdout if line.startswith("HLS"))
+            rendition = next(line for line in fetch(address).decode().splitlines() if line.endswith("/index.m3u8"))
+            media = urljoin(address, rendition)
+            segment = next(line for line in fetch(media).decode().splitlines() if line.endswith(".m4s"))
+            assert fetch(urljoin(media, segment))[4:8] == b"styp"
+        finally:
+            server.terminate()
+        assert server.wait(30) == 0
+    loaded = {int(path.name): set(path.read_text().split()) for path in reports.iterdir()}
+    serving = {pid: modules for pid, modules in loaded.items() if "aiohttp" in modules}
+    assert serving
+    for pid, modules in loaded.items():
+        # structlog takes rich where it is installed, and so it is not held against the edge.
+        assert not modules & (ADAPTERS | {"av"})
+        assert pid == server.pid or "click" not in modules  # the command line's own process needs it

@@ -5,9 +5,7 @@ export class HlsJs {
     this.video = video;
     this.report = report;
     const Hls = window.Hls;
-    // hls.js puts zero where the first sample is decoded; with B-frames the first picture comes a little later. Started before
-    // anything is loaded it steps over that hole, and by its default 0.1 s too far.
-    this.hls = new Hls({ backBufferLength: 30, skipBufferHolePadding: 0.001 });
+    this.hls = new Hls({ backBufferLength: 30 });
     const { Events } = Hls;
     for (const event of [Events.MANIFEST_PARSED, Events.AUDIO_TRACKS_UPDATED, Events.SUBTITLE_TRACKS_UPDATED,
       Events.AUDIO_TRACK_SWITCHED, Events.SUBTITLE_TRACK_SWITCH]) this.hls.on(event, () => report("changed"));

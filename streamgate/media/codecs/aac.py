@@ -32,7 +32,7 @@ _LAYOUTS = range(1, 8)
 
 
 def wants_first_sample(kind: str, entry: AudioEntry) -> int:
-    """MP3's own header tells rate and channels; AAC-LC at a low rate may hide SBR in its frames."""
+    """MP3's own header tells rate and channels; AAC-LC may hide SBR and PS in its frames."""
     if kind != "mp4a":
         return _MP3_HEADER
     descriptor = Descriptor.parse(entry.config("esds", 4))
@@ -58,7 +58,7 @@ def describe(kind: str, entry: AudioEntry, first_sample: bytes, timescale: int, 
     config = asc.parse(descriptor.specific)
     if config.object_type == _LAYER_3:
         return _mp3(entry, descriptor, first_sample)
-    config = asc.with_implicit_sbr(config, first_sample, timescale, delta)
+    config = asc.with_implicit(config, first_sample, timescale, delta)
     string = f"mp4a.{descriptor.object_type:02X}"
     if descriptor.object_type == _MPEG4:
         string += f".{config.string_type}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from .bits import Bits, malformed
-from .sbr import ends_with_sbr
+from .sbr import ends_with_ps, ends_with_sbr
 
 LC, SBR, PS, USAC, ELD = 2, 5, 29, 42, 39
 _BSAC = 22
@@ -139,21 +139,32 @@ def _program_config(bits: Bits) -> int:
     return channels
 
 
-def with_implicit_sbr(config: Config, frame: bytes, timescale: int, delta: int) -> Config:
-    """The configuration with SBR found where it was not signalled (implicit signalling, section 1.6.5.3).
+def with_implicit(config: Config, frame: bytes, timescale: int, delta: int) -> Config:
+    """The configuration with SBR and PS found where they were not signalled (implicit signalling, section 1.6.5.3).
 
-    Two signs: a track that counts in twice the core's rate with twice the frame's length (``timescale``, ``delta`` in
-    ticks), and an SBR payload at the end of the first frame. PS cannot be seen without decoding the SBR payload; such a
-    stream is described as SBR, which it also is.
+    SBR has two signs: a track that counts in twice the core's rate with twice the frame's length (``timescale``, ``delta`` in
+    ticks), and an SBR payload at the end of the first frame. PS is an extension of a mono core's SBR payload.
     """
-    if not may_be_implicit(config):
-        return config
-    doubled = (timescale, delta) == (2 * config.sample_rate, 2 * config.frame_length)
-    if doubled or ends_with_sbr(frame):
-        return replace(config, sbr=True, output_rate=2 * config.sample_rate)
+    if may_hide_sbr(config):
+        doubled = (timescale, delta) == (2 * config.sample_rate, 2 * config.frame_length)
+        if doubled or ends_with_sbr(frame):
+            config = replace(config, sbr=True, output_rate=2 * config.sample_rate)
+    if config.sbr and may_hide_ps(config) and ends_with_ps(frame, config.sample_rate):
+        config = replace(config, ps=True)
     return config
 
 
 def may_be_implicit(config: Config) -> bool:
     """Whether the frames have to be looked at."""
+    return may_hide_sbr(config) or (config.sbr is True and may_hide_ps(config))
+
+
+def may_hide_sbr(config: Config) -> bool:
+    """Whether nothing was said of SBR."""
     return config.object_type == LC and config.sbr is None and config.sample_rate <= _IMPLICIT_LIMIT
+
+
+def may_hide_ps(config: Config) -> bool:
+    """Whether nothing was said of PS, which only a mono core of full frames can have."""
+    mono = (config.channels, config.layout, config.frame_length) == (1, 1, 1024)
+    return config.object_type == LC and config.ps is None and mono

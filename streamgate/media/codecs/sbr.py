@@ -1,8 +1,9 @@
-"""Finding SBR in AAC frames (ISO/IEC 14496-3 sections 4.4.2.1, 4.4.2.7 and 4.4.2.8)."""
+"""Finding SBR and parametric stereo in AAC frames (ISO/IEC 14496-3 sections 4.4.2.1, 4.4.2.7 and 4.4.2.8)."""
 
 from __future__ import annotations
 
 from .bits import Bits
+from .sbr_payload import has_parametric_stereo
 
 _FIL, _END = 6, 7
 _EXT_FILL, _EXT_FILL_DATA, _EXT_SBR, _EXT_SBR_CRC = 0, 1, 13, 14
@@ -15,10 +16,28 @@ def ends_with_sbr(frame: bytes) -> bool:
     and before it a fill element, whose length must lead exactly there; fill elements with mere filling may follow.
     At least 13 bits must agree, at some twenty places: about one in 400 frames without SBR would be mistaken.
     """
+    return _find(frame) is not None
+
+
+def ends_with_ps(frame: bytes, core_rate: int) -> bool:
+    """Whether the SBR payload at the end of a mono raw_data_block carries parametric stereo; ``core_rate`` in Hz."""
+    found = _find(frame)
+    if found is None:
+        return False
+    body, size = found
+    bits = Bits(frame)
+    bits.position = body
+    payload = bits.read(8 * size).to_bytes(size)
+    return has_parametric_stereo(payload, 14 if payload[0] >> 4 == _EXT_SBR_CRC else 4, core_rate)
+
+
+def _find(frame: bytes) -> tuple[int, int] | None:
+    """Where the SBR payload lies (bit), and how many bytes it has."""
     bits = Bits(frame)
     last = 8 * len(frame) - 3
     # The alignment bits behind ID_END ought to be 0, but encoders leave anything there.
-    return any(_sbr_before(bits, end) for end in range(last - 7, last + 1) if _is_end(bits, end))
+    ends = (end for end in range(last - 7, last + 1) if _is_end(bits, end))
+    return next((found for end in ends if (found := _sbr_before(bits, end))), None)
 
 
 def _is_end(bits: Bits, position: int) -> bool:
@@ -26,19 +45,19 @@ def _is_end(bits: Bits, position: int) -> bool:
     return position >= 0 and bits.read(3) == _END
 
 
-def _sbr_before(bits: Bits, end: int) -> bool:
-    """Whether the elements that end at bit ``end`` are an SBR payload and perhaps a few fill elements."""
+def _sbr_before(bits: Bits, end: int) -> tuple[int, int] | None:
+    """The SBR payload (bit, bytes) where the elements that end at bit ``end`` are one and perhaps a few fill elements."""
     for _ in range(4):
         filling = 0
         for start, body, size in _fill_elements(bits, end):
             if _is_sbr(bits, body, size):
-                return True
+                return body, size
             if not filling and _is_filling(bits, body, size):
                 filling = start
         if not filling:
-            return False
+            return None
         end = filling
-    return False
+    return None
 
 
 def _fill_elements(bits: Bits, end: int) -> list[tuple[int, int, int]]:

@@ -45,7 +45,9 @@ class FileSource:
             try:
                 piece = os.pread(self.fd, length, offset)
             except OSError as e:
-                raise StreamGateError("source_unreadable", f"{self.path.name}: {os.strerror(e.errno or errno.EIO)}") from e
+                raise StreamGateError(
+                    "source_unreadable", f"{self.path.name}: {os.strerror(e.errno or errno.EIO)}"
+                ) from e
             if not piece:
                 break
             pieces.append(piece)

@@ -26,6 +26,17 @@ const adapter = await createPlayer(engine, video, (kind, detail) => {
   else events.push(kind);
 }, LIBRARIES);
 
+// Where hls.js stands when it has loaded enough to play, and where what it has loaded begins.
+let start = null;
+adapter.hls?.on("hlsFragBuffered", () => {
+  if (!start && video.buffered.length) start = { time: video.currentTime, buffered: video.buffered.start(0) };
+});
+
+// Stalls that hls.js has reported and not yet seen the end of.
+let stalls = 0;
+adapter.hls?.on("hlsError", (_, data) => { if (data.details === "bufferStalledError") stalls += 1; });
+adapter.hls?.on("hlsStallResolved", () => { stalls -= 1; });
+
 /** The number written into the picture that `element` shows. */
 function frameNumber(element = video) {
   const canvas = new OffscreenCanvas(element.videoWidth, element.videoHeight);
@@ -60,21 +71,23 @@ function loudness(frequency) {
 const keyframes = document.getElementById("keyframes");
 let iframes = null;
 
-let scrubbed = -Infinity;
+let wanted = null;
 
 /**
- * Asks the player's I-frame instance (hls.js) to show the keyframe of a time in the second video element, twice a second
- * at the most, as a bar does on which a finger rests: hls.js 1.7.4 forgets what is asked for while it is starting.
+ * Asks the player's I-frame instance (hls.js) to show the keyframe of a time in the second video element. It asks again when
+ * something has come: hls.js 1.7.4 forgets what is asked for while it is starting.
  */
 function scrub(seconds) {
+  const ask = () => iframes.loadMediaAt(wanted);
   if (!iframes) {
     iframes = adapter.hls.createIFramePlayer();
     iframes.on("hlsError", (_, data) => errors.push(`I-frames: ${data.details} ${data.error?.message}`));
+    for (const event of ["hlsLevelLoaded", "hlsFragBuffered"]) iframes.on(event, ask);
     iframes.attachMedia(keyframes);
   }
-  if (performance.now() - scrubbed > 500) {
-    scrubbed = performance.now();
-    iframes.loadMediaAt(seconds);
+  if (wanted !== seconds) {
+    wanted = seconds;
+    ask();
   }
 }
 
@@ -86,9 +99,17 @@ const byLanguage = (tracks, language) => tracks.find((track) => track.language?.
 
 window.player = {
   events, errors, warnings, video, adapter, frameNumber, loudness,
+  start: () => start,
+  stalls: () => stalls,
   /** The number of the picture that scrubbing to a time shows now. */
   scrub(seconds) { scrub(seconds); return keyframes.videoWidth ? frameNumber(keyframes) : null; },
   play: () => video.play(),
+  /** From the beginning again, if it has ended: a short clip may be over before a switch takes effect. */
+  repeat() {
+    if (!video.ended) return;
+    video.currentTime = 0;
+    video.play();
+  },
   async seek(seconds) {
     const done = new Promise((resolve) => video.addEventListener("seeked", resolve, { once: true }));
     video.currentTime = seconds;

@@ -1,0 +1,186 @@
+"""Who may see what: which assets are open, where a request carries its token, and what the token says of the request.
+
+Which assets are open is a table that each listing of the assets renews. Whatever is not in it is gated, whether there is
+such an asset or not: without a token the answer is the same, and nothing was looked up for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from edge.assets import Assets
+from edge.proxies import Proxies
+from streamgate.core.logging import get_logger
+from streamgate.core.settings import EdgeSettings
+from streamgate.errors import StreamGateError
+from streamgate.native.cat import Token, Verifier
+from streamgate.storage.assets import AssetRef
+
+NAME = "CTA-Common-Access-Token"
+"""The header, and the parameter of a query and the cookie, both in exactly this spelling."""
+
+# A listing that takes long is made less often: at most this part of the time goes into it.
+_SHARE = 0.02
+_OFTEN_S = 0.1
+_log = get_logger("edge.authorize")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a request says of itself: ``path`` canonical and behind any token, ``address`` packed, b"" where not known."""
+
+    method: str
+    scheme: str
+    host: str
+    path: str
+    address: bytes
+    now: int
+
+
+SlowCheck = Callable[[Token, Asked], Awaitable[None]]
+"""Decides on a token in which nothing says no, but something is not evaluated by the kernel; raises where it refuses."""
+
+
+async def refuse(token: Token, asked: Asked) -> None:
+    """The slow check until there is one: what is not evaluated is refused."""
+    raise StreamGateError("token_unsupported")
+
+
+class Gate:
+    """Decides on requests for media. ``open`` holds the ids of all assets that need no token; it is changed in place."""
+
+    def __init__(
+        self,
+        assets: Assets,
+        settings: EdgeSettings,
+        verifier: Verifier,
+        proxies: Proxies | None = None,
+        slow: SlowCheck = refuse,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.open: set[bytes] = set()
+        self.verifier = verifier
+        self.slow = slow
+        self._proxies = proxies or Proxies(())
+        self._assets = assets
+        self._settings = settings
+        self._clock = clock
+        self._busy = 0
+        self._listed = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._look: asyncio.Task[None] | None = None
+        assets.on_listing = self._renew
+
+    async def start(self) -> None:
+        """Read the table for the first time, if it was not, and from then on again and again."""
+        if self._look is None and self._timer is None:
+            self._look = asyncio.ensure_future(self._refresh())
+        if not self._listed and self._look is not None:
+            await asyncio.shield(self._look)
+
+    def stop(self) -> None:
+        """Leave the table as it is."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._look is not None:
+            self._look.cancel()
+
+    async def admits(self, asset: str, token: str | None, asked: Asked) -> Token | None:
+        """The token that opens the asset, or None where the asset is open to all; it may have to wait.
+
+        Raises ``token_required``, another ``token_…``, or ``overloaded`` where a slow check takes too long.
+        """
+        if not self._listed:
+            await self.start()
+        if asset.encode() in self.open:
+            return None
+        if token is None:
+            raise StreamGateError("token_required")
+        verified = self.verifier.read(token)
+        try:
+            verified.check(
+                method=asked.method,
+                scheme=asked.scheme,
+                host=asked.host,
+                path=asked.path,
+                address=asked.address,
+                now=asked.now,
+            )
+        except StreamGateError as error:
+            if error.code != "token_unsupported":
+                raise
+            await self._slowly(verified, asked)
+        return verified
+
+    def asked(self, request: web.Request, path: str, peer: bytes, client: bytes) -> Asked:
+        """What ``request`` says of itself now; ``peer`` brought it from ``client``, which may be the same (packed addresses)."""
+        headers, scheme = request.headers, request.scheme
+        if self._proxies.trusts(peer) and (told := headers.get("X-Forwarded-Proto", "").lower()) in ("http", "https"):
+            scheme = told
+        return Asked(request.method, scheme, headers.get("Host", ""), path, client, int(self._clock()))
+
+    async def _slowly(self, token: Token, asked: Asked) -> None:
+        if self._busy >= self._settings.max_authorizing:
+            raise StreamGateError("overloaded", "too many tokens are being checked")
+        self._busy += 1
+        try:
+            async with asyncio.timeout(self._settings.authorize_timeout):
+                await self.slow(token, asked)
+        except TimeoutError:
+            raise StreamGateError("overloaded", "checking the token took too long") from None
+        finally:
+            self._busy -= 1
+
+    def _renew(self, refs: Mapping[str, AssetRef]) -> None:
+        now_open = (
+            set() if self._settings.require_token else {name.encode() for name, ref in refs.items() if not ref.gated}
+        )
+        self.open.difference_update(self.open - now_open)
+        self.open.update(now_open)
+        self._listed = True
+
+    async def _refresh(self) -> None:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        # What cannot be listed leaves the table as it was; at first all are gated then. The library has told why.
+        try:
+            await self._assets.look()
+        except StreamGateError:
+            pass
+        except Exception:
+            _log.exception("the assets could not be listed")
+        took = loop.time() - began
+        self._look = None
+        self._timer = loop.call_later(max(self._settings.revalidate, _OFTEN_S, took / _SHARE), self._again)
+
+    def _again(self) -> None:
+        self._timer = None
+        self._look = asyncio.ensure_future(self._refresh())
+
+
+def credential(request: web.Request, in_path: str) -> tuple[str, str] | None:
+    """The one token of a request and where it is: ``path``, ``header``, ``query`` or ``cookie``, in this order.
+
+    Raises ``token_ambiguous`` where there are two different ones.
+    """
+    found = [("path", in_path)] if in_path else []
+    found += [("header", value.strip()) for value in request.headers.getall(NAME, ())]
+    # As it stands, for a token needs no escapes.
+    query = request.raw_path.partition("?")[2]
+    found += [("query", value) for name, _, value in (part.partition("=") for part in query.split("&")) if name == NAME]
+    cookies = ";".join(request.headers.getall("Cookie", ())).split(";")
+    pairs = (part.strip(" \t").partition("=") for part in cookies)
+    found += [("cookie", value.strip('"')) for name, _, value in pairs if name == NAME]
+    if len({value for _, value in found}) > 1:
+        raise StreamGateError("token_ambiguous")
+    return (found[0][1], found[0][0]) if found else None
+
+
+def without_token(query: str) -> str:
+    """``query`` without the token."""
+    return "&".join(part for part in query.split("&") if part.partition("=")[0] != NAME)

@@ -1,0 +1,52 @@
+"""How often an address and a token may ask: one table each, which all processes of a node count in."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import secrets
+import time
+
+from streamgate.core.settings import LimitSettings
+from streamgate.errors import StreamGateError
+from streamgate.native.limiter import Limiter, room
+
+_SEED_BYTES = 16
+
+
+def create(settings: LimitSettings) -> int:
+    """A descriptor of memory for both tables, for processes to inherit."""
+    size = _size(settings)
+    descriptor = os.memfd_create("streamgate-limits")
+    os.ftruncate(descriptor, 2 * size)
+    for at in (0, size):
+        os.pwrite(descriptor, secrets.token_bytes(_SEED_BYTES), at)
+    return descriptor
+
+
+class RateLimits:
+    """The tables in the memory behind ``descriptor``, which must be of the same settings; of this process alone without it."""
+
+    def __init__(self, settings: LimitSettings, descriptor: int | None = None) -> None:
+        size, used, own = _size(settings), room(settings.tracked), descriptor is None
+        descriptor = create(settings) if descriptor is None else descriptor
+        memory = memoryview(mmap.mmap(descriptor, 2 * size))
+        if own:
+            os.close(descriptor)
+        self.by_address = Limiter(memory[:used], settings.requests_per_address, settings.burst_per_address)
+        self.by_token = Limiter(memory[size : size + used], settings.requests_per_token, settings.burst_per_token)
+
+    def ask(self, address: bytes) -> None:
+        """Count a request from a packed address, or from nowhere in particular; raises ``rate_limited``."""
+        if address and self.by_address.ask(address, time.monotonic_ns()):
+            raise StreamGateError("rate_limited", "too many requests from this address")
+
+    def ask_with(self, session: bytes) -> None:
+        """Count a request with a token of this session; raises ``rate_limited``."""
+        if self.by_token.ask(session, time.monotonic_ns()):
+            raise StreamGateError("rate_limited", "too many requests with this token")
+
+
+def _size(settings: LimitSettings) -> int:
+    """Bytes of one table, in whole pages."""
+    return -(-room(settings.tracked) // mmap.PAGESIZE) * mmap.PAGESIZE

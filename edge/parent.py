@@ -1,0 +1,310 @@
+"""The parent of a node's workers: it opens the sockets, starts and replaces workers, and passes on what they must know.
+
+It serves nothing itself but the operator's socket. Its listening sockets live as long as it does, so that what waits in
+the queue of a dead worker is served by that worker's successor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from edge.admin import Admin
+from edge.configuration import Configuration, Snapshot
+from edge.feed import Feed
+from edge.listeners import Listeners, apply_options, listen_all
+from edge.orders import Orders
+from edge.process import Process
+from edge.shared import Page
+from edge.team import Team
+from streamgate.core import logging
+from streamgate.core.lifecycle import raise_file_limit, stop_signals
+from streamgate.core.settings import Settings
+from streamgate.core.telemetry import Telemetry
+from streamgate.errors import StreamGateError
+from streamgate.storage.kv.sqlite import SqliteStore
+
+_log = logging.get_logger("edge.parent")
+_STORE = "state.sqlite"
+# Teams that still end what they began; a further reload waits for the first of them.
+_MOST_LEAVING = 3
+_CLOSE_S = 2.0  # in which workers take what waits in the queues, before these are closed
+_KILL_S = 5.0  # beyond the deadline
+
+
+def run(configuration: Configuration, root: Path, *, announce: Callable[[str], None]) -> int:
+    """Serve the assets of ``root`` by ``server.workers`` processes until SIGTERM or SIGINT; returns the exit code.
+
+    ``announce`` is called with the server's address (no trailing slash) once all workers serve. SIGHUP reloads settings
+    and code. A second signal ends everything at once. Raises StreamGateError with whatever keeps it from starting.
+    """
+    snapshot = configuration.read()
+    stop_logging = logging.configure(snapshot.settings.log)
+    try:
+        raise_file_limit(0)
+        return asyncio.run(_run(configuration, snapshot, root, announce))
+    finally:
+        stop_logging()
+
+
+async def _run(configuration: Configuration, snapshot: Snapshot, root: Path, announce: Callable[[str], None]) -> int:
+    settings = snapshot.settings
+    listeners = listen_all(settings, _seats(settings))
+    try:
+        store_path = settings.server.data_folder / _STORE
+        store = await SqliteStore.open(store_path)
+        try:
+            parent = Parent(configuration, snapshot, root, listeners, store, store_path)
+            await parent.run(announce)
+        finally:
+            await store.close()
+    finally:
+        listeners.close()
+    return 0
+
+
+class Parent:
+    """A node: its sockets, its store, and the teams of workers that serve, or end."""
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        snapshot: Snapshot,
+        root: Path,
+        listeners: Listeners,
+        store: SqliteStore,
+        store_path: Path,
+    ) -> None:
+        self._configuration = configuration
+        self._snapshot = snapshot
+        self._root = root
+        self._listeners = listeners
+        self._store_path = store_path
+        self._page = Page.create()
+        slot = self._page.take()
+        self._page.own(slot, os.getpid())
+        self.telemetry = Telemetry(cells=self._page.cells(slot), node=self._page)
+        self._feed = Feed(store, lambda: list(self._processes))
+        self._processes: set[Process] = set()
+        self._teams: list[Team] = []
+        self._ending: set[asyncio.Task[None]] = set()
+        self._generation = 0
+        self._draining = False
+        self._since = time.time()
+        self._terminal = os.isatty(0)
+        self._reload_asked = asyncio.Event()
+        self._stop_asked = asyncio.Event()
+
+    async def run(self, announce: Callable[[str], None]) -> None:
+        """Serve until a signal or an operator says stop."""
+        settings = self._snapshot.settings
+        url = self._listeners.url
+        admin = Admin(self, settings.admin_socket(int(url.rpartition(":")[2])))
+        with stop_signals(self._leave_at_once) as self._stop_asked, self._signals():
+            await self._feed.catch_up()
+            await admin.start()
+            try:
+                await self._until_stopped(self._start(self._snapshot))
+                if self._teams:
+                    _log.info("listening", url=url, workers=len(self._teams[0].members))
+                    announce(url)
+                    await self._until_stopped(self._follow_reloads(), self._feed.run())
+                await self._stop()
+            finally:
+                self._kill()
+                await admin.stop()
+
+    def status(self) -> dict[str, object]:
+        """What an operator may want to see."""
+        return {
+            "pid": os.getpid(),
+            "state": "draining" if self._draining else "ready" if self._teams else "starting",
+            "url": self._listeners.url,
+            "since": int(self._since),
+            "generation": self._teams[0].generation if self._teams else 0,
+            "revocations": len(self._feed.held),
+            "workers": [
+                {
+                    "pid": each.pid,
+                    "slot": each.slot,
+                    "state": each.state,
+                    "age": round(time.monotonic() - each.since, 1),
+                    "connections": int(self._page.gauge(each.slot, "connections")),
+                }
+                for each in sorted(self._processes, key=lambda each: each.since)
+            ],
+        }
+
+    def reload(self) -> None:
+        """Have settings and code reloaded; several wishes at once are one."""
+        self._reload_asked.set()
+
+    def stop(self) -> None:
+        """Have it end gracefully."""
+        self._stop_asked.set()
+
+    async def revoke(self, kind: str, subject: bytes, exp: int | None) -> None:
+        """See :meth:`edge.feed.Feed.revoke`."""
+        await self._feed.revoke(kind, subject, exp)
+        _log.info("revoked", kind=kind, exp=exp)
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGHUP, self._hang_up)
+        loop.add_signal_handler(signal.SIGUSR1, self._reopen_logs)
+        try:
+            yield
+        finally:
+            loop.remove_signal_handler(signal.SIGHUP)
+            loop.remove_signal_handler(signal.SIGUSR1)
+
+    async def _until_stopped(self, *works: Coroutine[Any, Any, None]) -> None:
+        """Do these until all have ended, or it shall stop; raises what one of them raises."""
+        asked = asyncio.create_task(self._stop_asked.wait())
+        tasks = {asyncio.create_task(work) for work in works}
+        left = set(tasks)
+        try:
+            while left and not asked.done():
+                done, _ = await asyncio.wait({asked, *left}, return_when=asyncio.FIRST_COMPLETED)
+                left -= done
+                for task in done & tasks:
+                    task.result()
+        finally:
+            for each in (asked, *tasks):
+                each.cancel()
+            await asyncio.gather(asked, *tasks, return_exceptions=True)
+
+    async def _start(self, snapshot: Snapshot) -> None:
+        """Start a team with these settings; raises what keeps it from serving."""
+        settings = snapshot.settings
+        seats = _seats(settings)
+        self._listeners.extend(seats, settings.server)
+        for row in self._listeners.rows:
+            for listening in row:
+                apply_options(listening, settings.server)
+        self._generation += 1
+        team = Team(self._generation, seats, partial(self._start_worker, snapshot, seats), self.telemetry)
+        await team.start()
+        self._teams.append(team)
+
+    async def _start_worker(self, snapshot: Snapshot, seats: int, seat: int) -> Process:
+        # Sockets without a seat of their own are shared out: what waits in their queues must be served too.
+        rows = self._listeners.rows[seat::seats]
+        plain, encrypted = zip(*(self._listeners.parts(row) for row in rows), strict=True)
+
+        def orders(control: int, slot: int) -> Orders:
+            return Orders(
+                root=str(self._root),
+                store=str(self._store_path),
+                config=snapshot.descriptor,
+                limits=snapshot.limits,
+                overrides=self._configuration.overrides,
+                listening=_descriptors(plain),
+                encrypted=_descriptors(encrypted),
+                control=control,
+                page=self._page.fd,
+                slot=slot,
+                workers=seats,
+            )
+
+        process = await Process.start(self._page, orders)
+        self._processes.add(process)
+        process.ended.add_done_callback(lambda _: self._processes.discard(process))
+        if self._draining:
+            process.tell({"do": "drain"})
+        return process
+
+    async def _follow_reloads(self) -> None:
+        while True:
+            await self._reload_asked.wait()
+            while len(self._ending) >= _MOST_LEAVING:
+                await asyncio.wait(self._ending, return_when=asyncio.FIRST_COMPLETED)
+            self._reload_asked.clear()
+            try:
+                await self._reload(await asyncio.to_thread(self._configuration.read))
+            except StreamGateError as error:
+                self.telemetry.count("reloads", result=error.code)
+                _log.error("the reload failed; it serves on as before", code=error.code, detail=error.detail)
+            else:
+                self.telemetry.count("reloads", result="ok")
+                _log.info("reloaded", generation=self._generation)
+
+    async def _reload(self, snapshot: Snapshot) -> None:
+        """Let a new team serve from the same sockets, and the old one end what it began."""
+        try:
+            await self._start(snapshot)
+        except BaseException:
+            snapshot.close()
+            raise
+        before, self._snapshot = self._snapshot, snapshot
+        drain = snapshot.settings.drain
+        team = self._teams.pop(0)
+        team.leave(drain.deadline, drain.idle, last=False)
+        ending = asyncio.create_task(self._end(team, drain.deadline + drain.idle))
+        self._ending.add(ending)
+        ending.add_done_callback(self._ending.discard)
+        ending.add_done_callback(lambda _: before.close())
+
+    async def _stop(self) -> None:
+        """The end: not ready, then no longer accepting, then gone."""
+        drain = self._snapshot.settings.drain
+        _log.info("stopping", delay=drain.delay, deadline=drain.deadline)
+        self._draining = True
+        for process in self._processes:
+            process.tell({"do": "drain"})
+        await asyncio.sleep(drain.delay)
+        processes = list(self._processes)
+        for team in self._teams:
+            team.leave(drain.deadline, 0.0, last=True)
+        closing = [asyncio.create_task(process.closed.wait()) for process in processes]
+        if closing:
+            await asyncio.wait(closing, timeout=_CLOSE_S)
+        self._listeners.close()
+        await asyncio.gather(*(self._end(team, drain.deadline) for team in self._teams), *self._ending)
+        _log.info("stopped", connections_cut=sum(process.cut for process in processes))
+
+    async def _end(self, team: Team, deadline: float) -> None:
+        """Wait until a team has gone that was told to leave; kill what is left of it after the deadline."""
+        try:
+            async with asyncio.timeout(deadline + _KILL_S):
+                await team.ended()
+        except TimeoutError:
+            _log.error("workers did not end in time and are killed", generation=team.generation)
+            await team.kill()
+
+    def _hang_up(self) -> None:
+        """SIGHUP is an operator's wish to reload, or it tells that the terminal has gone, and who had started it with it."""
+        if self._terminal and not os.isatty(0):
+            self.stop()
+        else:
+            self.reload()
+
+    def _reopen_logs(self) -> None:
+        logging.reopen()
+        for process in self._processes:
+            process.tell({"do": "reopen"})
+
+    def _kill(self) -> None:
+        for process in self._processes:
+            process.kill()
+
+    def _leave_at_once(self, status: int) -> None:
+        self._kill()
+        os._exit(status)
+
+
+def _descriptors(rows: Iterable[list[socket.socket]]) -> list[int]:
+    return list(dict.fromkeys(each.fileno() for row in rows for each in row))
+
+
+def _seats(settings: Settings) -> int:
+    return settings.server.workers or len(os.sched_getaffinity(0))

@@ -1,0 +1,1 @@
+"""The cache tiers: memory of a worker, disk of the node, and the flights behind them."""

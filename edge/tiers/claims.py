@@ -1,0 +1,129 @@
+"""Who makes an object: one process of the machine at a time, for as long as it lives.
+
+The claim is the growing file itself. It is made under another name, locked, and linked to its own: so whoever finds it
+finds it locked, and the lock ends with the process that holds it, however that ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import itertools
+import os
+from pathlib import Path
+
+from edge.tiers.objects import ADDRESS, HEADER
+
+_TRIES = 16
+_numbers = itertools.count()
+
+
+class Claim:
+    """An open growing file: to be written where it ``leads``, else another process's, which listens on ``address``."""
+
+    __slots__ = ("__weakref__", "_given_up", "address", "begun", "fd", "leads", "path")
+
+    def __init__(self, fd: int, path: Path, leads: bool, address: str) -> None:
+        self.fd = fd
+        self.path = path
+        self.leads = leads
+        self.address = address
+        # Somebody works on it, and will give it up.
+        self.begun = False
+        self._given_up = False
+
+    def reserve(self, size: int) -> None:
+        """Take room for a body of ``size`` bytes on the disk, so that it cannot fill up later; raises OSError."""
+        os.posix_fallocate(self.fd, 0, HEADER + size)
+
+    def write(self, data: bytes, at: int) -> None:
+        """Write part of the body; raises OSError."""
+        view = memoryview(data)
+        while view:
+            done = os.pwrite(self.fd, view, HEADER + at)
+            view, at = view[done:], at + done
+
+    def abandoned(self) -> bool:
+        """Remove the file if nobody works on it any more; whether that is so."""
+        return _stale(self.path, self.fd)
+
+    def give_up(self) -> None:
+        """End the claim: the file goes unless it was renamed; blocking. Who has it open reads on."""
+        if self.leads and not self._given_up:
+            self._given_up = True
+            with contextlib.suppress(OSError):
+                if os.stat(self.path).st_ino == os.fstat(self.fd).st_ino:
+                    self.path.unlink()
+
+    def __del__(self) -> None:
+        os.close(self.fd)
+
+
+class Claims:
+    """The growing files in ``folder``; ``address`` is where this process tells others how far its own are."""
+
+    def __init__(self, folder: Path, address: str = "") -> None:
+        self._folder = folder
+        self.address = address
+
+    def clear(self) -> None:
+        """Remove all leftovers; for the first process of a node only, while there is no other."""
+        for path in self._folder.iterdir():
+            path.unlink()
+
+    def sweep(self) -> None:
+        """Remove leftovers of processes that ended."""
+        for path in self._folder.iterdir():
+            if "." not in path.name:
+                with contextlib.suppress(OSError):
+                    Claim(os.open(path, os.O_RDONLY | os.O_CLOEXEC), path, False, "").abandoned()
+
+    def claim(self, digest: str, made: Path) -> Claim | None:
+        """The claim for an object; None where it is at ``made`` by now. Raises OSError where the disk refuses."""
+        path = self._folder / digest
+        for _ in range(_TRIES):
+            with contextlib.suppress(FileNotFoundError):
+                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                found = Claim(fd, path, False, os.pread(fd, ADDRESS, HEADER - ADDRESS).rstrip(b"\0").decode())
+                if not found.abandoned():
+                    return found
+            if made.exists():
+                return None
+            claim = self._begin(path)
+            if claim is None:
+                continue
+            if made.exists():  # whoever led before was quick
+                claim.give_up()
+                return None
+            return claim
+        raise BlockingIOError("a claim changes hands too often")
+
+    def _begin(self, path: Path) -> Claim | None:
+        """A new growing file; None where another process was first."""
+        own = self._folder / f"{os.getpid()}.{next(_numbers)}"
+        fd = os.open(own, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.pwrite(fd, self.address.encode().ljust(ADDRESS, b"\0"), HEADER - ADDRESS)
+            os.link(own, path)
+        except FileExistsError:
+            os.close(fd)
+            return None
+        except BaseException:
+            os.close(fd)
+            raise
+        finally:
+            own.unlink()
+        return Claim(fd, path, True, self.address)
+
+
+def _stale(path: Path, fd: int) -> bool:
+    """Remove the growing file at ``path``, open as ``fd``, if nobody works on it any more; whether that is so."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    with contextlib.suppress(FileNotFoundError):
+        if os.stat(path).st_ino == os.fstat(fd).st_ino:
+            path.unlink()
+    return True

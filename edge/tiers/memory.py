@@ -1,0 +1,114 @@
+"""The memory tier of one worker: the index that the hot path asks, by S3-FIFO.
+
+Small bodies are in memory. A larger one stays in the disk tier's file, which is kept open: the kernel has it in its own
+cache, and sends it from there.
+"""
+
+from __future__ import annotations
+
+import resource
+import weakref
+from collections.abc import Callable
+from dataclasses import replace
+
+from edge.cors import Cors
+from edge.entries import Entry
+from edge.threads import Pool
+from edge.tiers.objects import FileBody
+from edge.tiers.stored import stored
+from edge.tiers.tier import Terms
+from streamgate.core.settings import EdgeSettings
+from streamgate.errors import StreamGateError
+from streamgate.native.s3fifo import Cache
+from streamgate.native.stored import Stored
+
+# What an entry costs beside its body: its key, its head, its place in the table.
+_OVERHEAD = 1024
+
+
+class MemoryTier:
+    """At most ``edge.cache_bytes``: bodies up to ``edge.memory_object`` in memory, and ``edge.open_objects`` open files.
+
+    Of the files that the process may open a quarter at most are these.
+    """
+
+    name = "memory"
+
+    def __init__(self, settings: EdgeSettings, cors: Cors, pool: Pool) -> None:
+        capacity = settings.cache_bytes
+        self.index: Cache[Stored] = Cache(capacity)
+        self._largest = settings.memory_object
+        self._compress_min = settings.compress_min
+        # An open file takes a place like this many bytes: so one eviction serves both limits.
+        files = min(settings.open_objects, max(16, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4))
+        self._file_cost = max(_OVERHEAD, capacity // files)
+        self._cors = cors
+        self._pool = pool
+        self._taking: set[str] = set()
+        self._files: weakref.WeakValueDictionary[str, FileBody] = weakref.WeakValueDictionary()
+
+    async def lookup(self, key: str) -> Entry | None:
+        """The entry, if it is here."""
+        return self.get(key)
+
+    async def on_hit(self, key: str, entry: Entry, terms: Terms) -> None:
+        """Take what a slower tier had; write the head of what is here anew where the terms have changed."""
+        found = self.index.peek(key.encode())
+        known = found is not None and found.tag == entry.etag.encode() and found.gated == (terms.scope != "public")
+        if (not known or terms.until is not None) and key not in self._taking:
+            self._taking.add(key)
+            try:
+                await self._take(key, entry, terms)
+            finally:
+                self._taking.discard(key)
+
+    async def on_miss(self, key: str, entry: Entry, terms: Terms) -> bool:
+        """Take what was made."""
+        return await self._take(key, entry, terms)
+
+    async def remove(self, key: str) -> bool:
+        """Forget it."""
+        return self.index.remove(key.encode())
+
+    def get(self, key: str) -> Entry | None:
+        """As :meth:`lookup`, at once."""
+        found = self.index.get(key.encode())
+        entry = found.owner if found is not None else None
+        return entry if isinstance(entry, Entry) else None
+
+    def fits(self, size: int) -> bool:
+        """Whether a body of this size is kept in memory."""
+        return size <= self._largest and size + _OVERHEAD <= self.index.capacity // 10
+
+    def put(self, key: str, entry: Entry, terms: Terms) -> bool:
+        """Keep an entry whose body is in memory or an open file; whether it is here."""
+        body = entry.body
+        if isinstance(body, bytes) and not self.fits(len(body)):
+            return False
+        made = stored(entry, terms, self._cors, self._compress_min)
+        if made is None:
+            return False
+        size = _OVERHEAD + len(body) if isinstance(body, bytes) else self._file_cost
+        kept = self.index.put(key.encode(), made, size)
+        if kept and isinstance(body, FileBody):
+            self._files[key] = body
+        return kept
+
+    def sweep(self, hot: Callable[[FileBody], None]) -> int:
+        """Let go of files that were thrown out of the disk tier, and call ``hot`` with the others; how many went."""
+        gone = 0
+        for key, body in list(self._files.items()):
+            if body.gone():
+                gone += self.index.remove(key.encode())
+            else:
+                hot(body)
+        return gone
+
+    async def _take(self, key: str, entry: Entry, terms: Terms) -> bool:
+        body = entry.body
+        if isinstance(body, FileBody) and self.fits(body.size):
+            try:
+                entry = replace(entry, body=await self._pool.run(body.read, 0, body.size))
+            except StreamGateError:
+                return False
+        return self.put(key, entry, terms)

@@ -1,0 +1,173 @@
+"""A worker: one process of a node, started by its parent and told by it what to do.
+
+``python -m edge.worker`` reads its :class:`Orders` from standard input. Signals are the parent's business; should the
+parent die, the worker closes its sockets, so that another server may listen there, and ends with the answers under way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import uvloop
+
+from edge.configuration import of_file
+from edge.control import Channel, Message, message_to_event
+from edge.orders import Orders
+from edge.roles import streaming
+from edge.server import Server
+from edge.shared import Page
+from streamgate.core import logging
+from streamgate.core.health import Health
+from streamgate.core.lifecycle import raise_file_limit
+from streamgate.core.settings import Settings
+from streamgate.core.telemetry import Telemetry
+from streamgate.errors import StreamGateError
+from streamgate.storage.kv.sqlite import SqliteStore
+
+_log = logging.get_logger("edge.worker")
+_TICK_S = 1.0
+_IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
+
+
+def share(settings: Settings, workers: int) -> Settings:
+    """The settings of one of ``workers``: ceilings of memory and connections are the node's, and each has its part."""
+    server, edge = settings.server, settings.edge
+    parts = {name: max(1, getattr(edge, name) // workers) for name in ("cache_bytes", "buffered_bytes")}
+    most = -(-server.max_connections // workers)
+    return settings.model_copy(
+        update={
+            "server": server.model_copy(update={"max_connections": most}),
+            "edge": edge.model_copy(update=parts),
+        }
+    )
+
+
+def main() -> int:
+    """Run the worker that standard input describes; returns the exit code."""
+    for number in _IGNORED:
+        # A handler and not SIG_IGN, which the processes that we start would inherit.
+        signal.signal(number, lambda *_: None)
+    orders = Orders(**json.load(sys.stdin))
+    for descriptor in orders.descriptors:
+        os.set_inheritable(descriptor, False)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_start(orders))
+
+
+async def _start(orders: Orders) -> int:
+    channel = await Channel.over(socket.socket(fileno=orders.control))
+    try:
+        settings = share(of_file(orders.config, orders.overrides), orders.workers)
+        with _logging(settings):
+            raise_file_limit(settings.server.max_connections)
+            return await Worker(orders, settings, channel).run()
+    except StreamGateError as error:
+        channel.send({"failed": {"code": error.code, "detail": error.detail}})
+        return 1
+    finally:
+        await channel.close()
+
+
+class Worker:
+    """The node of this process and what the parent tells it."""
+
+    def __init__(self, orders: Orders, settings: Settings, channel: Channel) -> None:
+        self._orders = orders
+        self._channel = channel
+        page = Page(orders.page)
+        self._telemetry = Telemetry(cells=page.cells(orders.slot), node=page)
+        self._health = Health()
+        role, self._node = streaming(settings, Path(orders.root), self._telemetry, self._health, orders.limits)
+        self._server = Server(self._node, [role])
+        self._ending: asyncio.Task[int] | None = None
+
+    async def run(self) -> int:
+        """Serve until the parent says stop or goes away."""
+        await self._read_revocations()
+        await self._server.start()
+        ticking = asyncio.create_task(self._tick())
+        self._channel.send({"prepared": True})
+        while (message := await self._channel.receive()) is not None:
+            self._obey(message)
+        if self._ending is None:
+            _log.error("the parent has gone")
+            self._stop(self._node.settings.drain.deadline, idle=0.0, last=False)
+        assert self._ending is not None
+        await self._ending
+        ticking.cancel()
+        return 0
+
+    def _obey(self, message: Message) -> None:
+        match message["do"]:
+            case "apply":
+                for event in message["events"]:
+                    self._node.revocations.apply(message_to_event(event))
+                self._channel.send({"done": message["id"]})
+            case "serve":
+                orders = self._orders
+                self._server.accept(
+                    *(
+                        [socket.socket(fileno=number) for number in part]
+                        for part in (orders.listening, orders.encrypted)
+                    )
+                )
+                self._channel.send({"ready": True})
+            case "drain":
+                self._health.state = "draining"
+            case "stop":
+                self._stop(message["deadline"], idle=message["idle"], last=message["last"])
+            case "reopen":
+                logging.reopen()
+
+    def _stop(self, deadline: float, *, idle: float, last: bool) -> None:
+        if self._ending is None:
+            self._ending = asyncio.create_task(self._end(deadline, idle, last))
+
+    async def _end(self, deadline: float, idle: float, last: bool) -> int:
+        stopping = asyncio.create_task(self._server.stop(deadline, idle=idle, last=last))
+        await self._server.closed.wait()
+        self._channel.send({"closed": True})
+        cut = await stopping
+        self._telemetry.publish()
+        self._channel.send({"stopped": True, "cut": cut})
+        await self._channel.close()
+        return cut
+
+    async def _read_revocations(self) -> None:
+        """What was revoked before this process began is in force before it serves."""
+        store = await SqliteStore.open(Path(self._orders.store))
+        try:
+            events, position = await store.events()
+            while events:
+                for event in events:
+                    self._node.revocations.apply(event)
+                events, position = await store.events(position)
+        finally:
+            await store.close()
+
+    async def _tick(self) -> None:
+        while True:
+            self._telemetry.publish()
+            self._node.revocations.forget()
+            await asyncio.sleep(_TICK_S)
+
+
+@contextlib.contextmanager
+def _logging(settings: Settings) -> Iterator[None]:
+    stop = logging.configure(settings.log)
+    try:
+        yield
+    finally:
+        stop()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,142 @@
+"""Common Access Tokens (CTA-5007) as CWT (RFC 8392) under COSE_Mac0 with HMAC-SHA256 (RFC 9052, RFC 9053): verifying them."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import final
+
+CODES: tuple[str, ...]
+"""Error codes by the numbers of the C interface, in the order of the checks; CODES[0] is empty: accepted."""
+CLAIMS: Mapping[str, int]
+"""Claims by name with their keys; ``require`` names claims so."""
+OPENSSL: str
+"""The version of the libcrypto that is linked at run time."""
+
+@final
+class Key:
+    """A key of one issuer. It keeps no secret, only SHA-256's states after the pads (RFC 2104), and shows neither.
+
+    ``audience``: of these one must be the token's, where it names any. ``require``: names of claims that must be there.
+    ``prefixes``: paths that its tokens may open at all begin so; all paths where empty.
+    Raises ``config_invalid`` for a secret below 32 bytes, an empty kid, or a claim that is not known.
+    """
+
+    def __init__(
+        self,
+        kid: bytes,
+        secret: bytes,
+        *,
+        issuer: str,
+        audience: Sequence[str] = (),
+        require: Collection[str] = ("iss", "exp", "cti", "aud"),
+        prefixes: Sequence[str] = (),
+    ) -> None: ...
+    @property
+    def kid(self) -> bytes: ...
+    @property
+    def issuer(self) -> str: ...
+    @property
+    def audience(self) -> tuple[str, ...]: ...
+    @property
+    def prefixes(self) -> tuple[str, ...]: ...
+    @property
+    def require(self) -> tuple[str, ...]: ...
+
+@final
+class Token:
+    """A token whose envelope, MAC, claims, issuer and audience are good; made by :meth:`Verifier.read` alone."""
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        """Raises TypeError."""
+    @property
+    def key(self) -> Key: ...
+    @property
+    def kid(self) -> bytes:
+        """The key's."""
+    @property
+    def session(self) -> bytes:
+        """The session's handle: the first 16 bytes of cti, a shorter cti as a whole.
+
+        Of a token without cti the first 16 bytes of the SHA-256 of its MAC, which covers all that counts: its
+        characters could be written in another way.
+        """
+    @property
+    def deadline(self) -> int:
+        """The first second since 1970 in which it no longer counts: exp and 30 s of grace; 2^63 - 1 without exp."""
+    @property
+    def start(self) -> int:
+        """The first second since 1970 in which it counts: nbf less 60 s of skew."""
+    @property
+    def unsupported(self) -> bool:
+        """Whether it holds something that is not evaluated here, networks apart."""
+    def check(
+        self,
+        *,
+        method: str = "GET",
+        scheme: str = "https",
+        host: str = "",
+        path: str,
+        address: bytes = b"",
+        now: int,
+    ) -> None:
+        """Look at what may differ between requests: time, method, path and network.
+
+        ``path`` is canonical, behind ``/t/{token}``; ``address`` has 4 or 16 bytes, or none where it is not known;
+        ``now`` in s since 1970.
+        Raises the first of ``token_expired``, ``token_not_yet_valid``, ``token_method``, ``token_path``,
+        ``token_network``, and where no claim says no but one is not evaluated here, ``token_unsupported``.
+        """
+
+@final
+class Verifier:
+    """All keys of a node, and what is revoked."""
+
+    def __init__(self, keys: Sequence[Key] = ()) -> None: ...
+    @property
+    def generation(self) -> int:
+        """Changes with the keys: tokens that were read before are read again."""
+    @property
+    def revocations(self) -> int:
+        """Changes with what is revoked."""
+    @property
+    def revoked(self) -> int:
+        """How many sessions and keys are revoked."""
+    def configure(self, keys: Sequence[Key]) -> None:
+        """Replace all keys; raises ``config_invalid`` where two have one kid."""
+    def revoke_session(self, session: bytes, until: int) -> None:
+        """Refuse all tokens of a session: its handle, or a cti of which the first 16 bytes count.
+
+        ``until``: s since 1970, no earlier than the exp and grace of the last of them.
+        """
+    def revoke_kid(self, kid: bytes, until: int) -> None:
+        """Refuse all tokens made with a key, until s since 1970."""
+    def restore_session(self, session: bytes) -> None:
+        """Take a session's revocation back."""
+    def restore_kid(self, kid: bytes) -> None:
+        """Take a key's revocation back."""
+    def forget(self, now: int) -> int:
+        """Drop revocations whose time has passed; how many."""
+    def read(self, token: str | bytes) -> Token:
+        """Verify all that does not differ between requests, in this order, each with its own code.
+
+        ``token_too_long`` (1 024 characters), ``token_malformed`` (base64url, envelope), ``token_algorithm``,
+        ``token_key``, ``token_signature``, ``token_malformed`` (claims), ``token_missing_claim``, ``token_issuer``,
+        ``token_audience``, ``token_revoked``.
+        """
+    def check(
+        self,
+        token: Token,
+        *,
+        method: str = "GET",
+        scheme: str = "https",
+        host: str = "",
+        path: str,
+        address: bytes = b"",
+        now: int,
+    ) -> None:
+        """As :meth:`Token.check`, after ``token_key`` (the keys changed: read it again) and ``token_revoked``."""
+
+def decode(token: str | bytes) -> tuple[int, dict[object, object], dict[object, object], dict[object, object]]:
+    """What a token says, believed or not: its COSE tag (17 or 18), protected and unprotected headers, and claims.
+
+    Tags become pairs (tag, value). For people only: nothing is verified.
+    Raises ``token_too_long`` and ``token_malformed``.
+    """
