@@ -42,8 +42,10 @@ class Row:
     note: str = ""
 
     def plain(self) -> dict[str, object]:
-        """The row as the JSON object that ``--json`` prints."""
-        return asdict(self)
+        """The row as the JSON object that ``--json`` prints; what is void decides nothing."""
+        told = asdict(self)
+        del told["note"]
+        return told | {"met": "undecided" if self.met == "void" else self.met}
 
 
 def interval(values: Sequence[float]) -> tuple[float, float] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable
 
 from rich import box
@@ -17,6 +18,8 @@ def print_json(rows: Iterable[Row]) -> list[Row]:
     printed = []
     for row in rows:
         print(json.dumps(row.plain()), flush=True)
+        if row.note:
+            print(f"{row.case}, {row.peer or row.metric}: {row.note}", file=sys.stderr, flush=True)
         printed.append(row)
     return printed
 

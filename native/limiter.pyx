@@ -85,7 +85,7 @@ cdef class Limiter:
         """The key's place, or the one that it takes."""
         cdef Place* group = self._places + ((hash >> 8) & self._mask) * GROUP
         cdef Place* oldest = group
-        cdef uint64_t known
+        cdef uint64_t known, due
         cdef int i
         for i in range(GROUP):
             known = load64(&group[i].key)
@@ -96,11 +96,11 @@ cdef class Limiter:
                 break
             if <int64_t> load64(<uint64_t*> &group[i].due) < <int64_t> load64(<uint64_t*> &oldest.due):
                 oldest = group + i
+        due = load64(<uint64_t*> &oldest.due)
         known = load64(&oldest.key)
-        if swap64(&oldest.key, &known, hash):
-            # What the place's former owner had used up is not the newcomer's.
-            known = load64(<uint64_t*> &oldest.due)
-            swap64(<uint64_t*> &oldest.due, &known, <uint64_t> now)
+        if swap64(&oldest.key, &known, hash) and <int64_t> due > now:
+            # What the place's former owner had used up is not the newcomer's. If somebody has counted there since, let it be.
+            swap64(<uint64_t*> &oldest.due, &due, <uint64_t> now)
         return oldest
 
     def ask(self, bytes key, int64_t now):
