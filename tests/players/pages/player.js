@@ -71,23 +71,21 @@ function loudness(frequency) {
 const keyframes = document.getElementById("keyframes");
 let iframes = null;
 
-let wanted = null;
+let scrubbed = -Infinity;
 
 /**
- * Asks the player's I-frame instance (hls.js) to show the keyframe of a time in the second video element. It asks again when
- * something has come: hls.js 1.7.4 forgets what is asked for while it is starting.
+ * Asks the player's I-frame instance (hls.js) to show the keyframe of a time in the second video element, twice a second
+ * at the most, as a bar does on which a finger rests: hls.js 1.7.4 forgets what is asked for while it is starting.
  */
 function scrub(seconds) {
-  const ask = () => iframes.loadMediaAt(wanted);
   if (!iframes) {
     iframes = adapter.hls.createIFramePlayer();
     iframes.on("hlsError", (_, data) => errors.push(`I-frames: ${data.details} ${data.error?.message}`));
-    for (const event of ["hlsLevelLoaded", "hlsFragBuffered"]) iframes.on(event, ask);
     iframes.attachMedia(keyframes);
   }
-  if (wanted !== seconds) {
-    wanted = seconds;
-    ask();
+  if (performance.now() - scrubbed > 500) {
+    scrubbed = performance.now();
+    iframes.loadMediaAt(seconds);
   }
 }
 
