@@ -15,6 +15,9 @@ from posix.time cimport CLOCK_REALTIME, clock_gettime, timespec
 from streamgate.native.accesslog cimport Record
 from streamgate.native.http1 cimport Span
 
+cdef extern from "text.h" nogil:
+    char* put_number(char* at, int64_t value, int digits)
+
 cdef extern from "<arpa/inet.h>" nogil:
     const char* inet_ntop(int family, const void* address, char* text, unsigned int size)
 
@@ -167,13 +170,7 @@ cdef class AccessLog:
 
     cdef void _number(self, int64_t value, int digits) noexcept:
         """A number that is not negative, with at least ``digits`` digits."""
-        cdef char text[24]
-        cdef int at = 24
-        while value or at > 24 - max(digits, 1):
-            at -= 1
-            text[at] = 48 + value % 10
-            value //= 10
-        self._text(text + at, 24 - at)
+        self.used = put_number(self.buffer + self.used, value, digits) - self.buffer
 
     cdef void _seconds(self, int64_t duration) noexcept:
         cdef int64_t micros = duration // 1000

@@ -10,6 +10,10 @@ from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memcpy, memset
 
+from streamgate.native.cbor cimport (
+    cbor_float, cbor_head, cbor_label, cbor_map, cbor_next_is, cbor_next_label, cbor_open_array, cbor_open_map,
+    cbor_read_head, cbor_read_label, cbor_read_string, cbor_skip, cbor_small,
+)
 from streamgate.native.claims cimport NO, UNKNOWN, YES, Asked, Claims, bit_of, components, methods, networks, read_claims
 
 from streamgate.errors import StreamGateError
@@ -21,28 +25,6 @@ cdef extern from "Python.h":
 
 cdef extern from "base64url.h" nogil:
     Py_ssize_t base64url_decode(const uint8_t* text, size_t size, uint8_t* out)
-
-cdef extern from "cbor.h" nogil:
-    ctypedef struct cbor_head:
-        int major
-        int info
-        uint64_t value
-    ctypedef struct cbor_label:
-        int major
-        uint64_t value
-        const uint8_t* text
-    ctypedef struct cbor_map:
-        uint64_t left
-    int cbor_read_head(const uint8_t** at, const uint8_t* end, cbor_head* head)
-    int cbor_read_string(const uint8_t** at, const uint8_t* end, int major, const uint8_t** text, size_t* size)
-    bint cbor_next_is(const uint8_t* at, const uint8_t* end, int major)
-    int cbor_open_array(const uint8_t** at, const uint8_t* end, int depth, uint64_t* count)
-    int cbor_open_map(const uint8_t** at, const uint8_t* end, int depth, cbor_map* map)
-    int cbor_read_label(const uint8_t** at, const uint8_t* end, cbor_label* label)
-    int cbor_next_label(const uint8_t** at, const uint8_t* end, cbor_map* map, cbor_label* label)
-    int64_t cbor_small(const cbor_label* label)
-    int cbor_skip(const uint8_t** at, const uint8_t* end, int depth)
-    double cbor_float(const cbor_head* head)
 
 cdef extern from "sha256.h" nogil:
     ctypedef struct SHA256_CTX:

@@ -7,27 +7,10 @@ refusal in the end: what is not evaluated here restricts nevertheless.
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
-cdef extern from "cbor.h" nogil:
-    ctypedef struct cbor_head:
-        int major
-        int info
-        uint64_t value
-    ctypedef struct cbor_label:
-        int major
-        uint64_t value
-        const uint8_t* text
-    ctypedef struct cbor_map:
-        uint64_t left
-    int cbor_read_head(const uint8_t** at, const uint8_t* end, cbor_head* head)
-    int cbor_read_string(const uint8_t** at, const uint8_t* end, int major, const uint8_t** text, size_t* size)
-    bint cbor_next_is(const uint8_t* at, const uint8_t* end, int major)
-    int cbor_open_array(const uint8_t** at, const uint8_t* end, int depth, uint64_t* count)
-    int cbor_open_map(const uint8_t** at, const uint8_t* end, int depth, cbor_map* map)
-    int cbor_read_label(const uint8_t** at, const uint8_t* end, cbor_label* label)
-    int cbor_next_label(const uint8_t** at, const uint8_t* end, cbor_map* map, cbor_label* label)
-    int64_t cbor_small(const cbor_label* label)
-    int cbor_skip(const uint8_t** at, const uint8_t* end, int depth)
-    int cbor_read_date(const uint8_t** at, const uint8_t* end, int64_t* seconds)
+from streamgate.native.cbor cimport (
+    cbor_head, cbor_label, cbor_map, cbor_next_is, cbor_next_label, cbor_open_array, cbor_open_map, cbor_read_date,
+    cbor_read_head, cbor_read_label, cbor_read_string, cbor_skip, cbor_small,
+)
 
 cdef enum:
     PRIVATE = -1            # stands for all keys below -65536

@@ -38,6 +38,10 @@ cdef extern from "<sys/socket.h>" nogil:
 cdef extern from "<arpa/inet.h>" nogil:
     int inet_pton(int family, const char* text, void* address)
 
+cdef extern from "text.h" nogil:
+    char* put_text(char* at, const char* text)
+    char* put_number(char* at, int64_t value, int digits)
+
 cdef extern from "<string.h>" nogil:
     void* memmem(const void* data, size_t size, const void* wanted, size_t length)
 
@@ -554,20 +558,20 @@ cdef class Protocol(Sender):
         if second != factory.date_second:
             factory.set_date(second)
         if self.record.status == 206:
-            at = _number(_text(at, b"Content-Range: bytes "), self.first)
-            at = _number(_text(at, b"-"), self.stop - 1)
-            at = _number(_text(at, b"/"), stored.size)
-            at = _number(_text(at, b"\r\nContent-Length: "), self.stop - self.first)
-            at = _text(at, b"\r\n")
+            at = put_number(put_text(at, b"Content-Range: bytes "), self.first, 1)
+            at = put_number(put_text(at, b"-"), self.stop - 1, 1)
+            at = put_number(put_text(at, b"/"), stored.size, 1)
+            at = put_number(put_text(at, b"\r\nContent-Length: "), self.stop - self.first, 1)
+            at = put_text(at, b"\r\n")
         elif self.record.status == 416:
-            at = _text(_number(_text(at, b"Content-Length: "), stored.size), b"\r\n")
-        at = _text(at, factory.date)
+            at = put_text(put_number(put_text(at, b"Content-Length: "), stored.size, 1), b"\r\n")
+        at = put_text(at, factory.date)
         if stored.made:
-            at = _text(_number(_text(at, b"Age: "), second - stored.made if second > stored.made else 0), b"\r\n")
+            at = put_text(put_number(put_text(at, b"Age: "), second - stored.made if second > stored.made else 0, 1), b"\r\n")
         # In ms; W3C Server Timing.
-        at = _number(_text(at, b"Server-Timing: native;dur="), spent // 1000)
+        at = put_number(put_text(at, b"Server-Timing: native;dur="), spent // 1000, 1)
         at[0], at[1], at[2], at[3] = 46, 48 + spent // 100 % 10, 48 + spent // 10 % 10, 48 + spent % 10
-        at = _text(at + 4, LAST if self.last else END)
+        at = put_text(at + 4, LAST if self.last else END)
         return at - start
 
 
@@ -583,24 +587,6 @@ cdef bytes _packed(bytes text):
 
 cdef inline void _line(iovec* part, bytes data) noexcept:
     part.iov_base, part.iov_len = PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data)
-
-
-cdef inline char* _text(char* at, const char* text) noexcept nogil:
-    cdef size_t size = strlen(text)
-    memcpy(at, text, size)
-    return at + size
-
-
-cdef inline char* _number(char* at, int64_t value) noexcept nogil:
-    """The digits of a number that is not negative."""
-    cdef char[20] digits
-    cdef int size = 0
-    while value or size == 0:
-        size += 1
-        digits[20 - size] = 48 + value % 10
-        value //= 10
-    memcpy(at, digits + 20 - size, size)
-    return at + size
 
 
 cdef inline bint _equal(Span field, bytes text) noexcept:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -140,8 +141,6 @@ def test_connections_of_one_address(media: Path, tmp_path: Path) -> None:
 
 
 def test_a_log_that_was_renamed_is_opened_anew(media: Path, tmp_path: Path) -> None:
-    import signal
-
     log = tmp_path / "access.log"
     given = {"access": True, "access_file": str(log), "access_format": "combined"}
     with node(media, tmp_path / "data", log=given) as running:

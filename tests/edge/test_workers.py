@@ -190,8 +190,8 @@ def test_workers_do_not_outlive_their_parent(folder: Path, tmp_path: Path) -> No
         running.end()
         until(lambda: not any(Path(f"/proc/{pid}/fd/0").exists() for pid in workers), "the workers' end")
         # The port is free again: another may listen there.
-        with socket.create_server(("127.0.0.1", running.port)):
-            pass
+        with socket.create_server(("127.0.0.1", running.port)) as another:
+            assert another.getsockname()[1] == running.port
 
 
 def test_the_address_is_taken(running: RunningNode, folder: Path, tmp_path: Path) -> None:

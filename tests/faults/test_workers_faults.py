@@ -71,7 +71,8 @@ def killed(running: RunningNode, kills: int) -> None:
             until(lambda pid=pid: pid not in running.workers() and len(running.workers()) == 2, "a successor")  # type: ignore[misc]
     lost = set(arrivals.lost)
     assert lost <= held, (arrivals.outcomes, lost - held)
-    assert not lost & (queued - held)
+    # What was in a dead worker's queue was neither in its hands nor lost.
+    assert queued - held and not lost & (queued - held)
     assert arrivals.outcomes["ok"] == arrivals.started - len(lost)
     # What a worker did for those it had accepted may have been counted or not when it died; all else is.
     until(lambda: running.total("requests_in_flight") == 0)

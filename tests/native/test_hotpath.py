@@ -203,7 +203,7 @@ def test_who_takes_nothing_is_cut(run: Run, kind: str, tmp_path: Path) -> None:
 def test_who_goes_away_is_noticed(run: Run, tmp_path: Path) -> None:
     async def work() -> None:
         node = Node()
-        large(node, "memory", tmp_path)
+        body = large(node, "memory", tmp_path)
         async with node.listening() as port:
             slow = lazy(port)
             loop = asyncio.get_running_loop()
@@ -212,6 +212,7 @@ def test_who_goes_away_is_noticed(run: Run, tmp_path: Path) -> None:
             slow.close()
             await until(lambda: node.count("requests_aborted/client") == 1)
             await until(lambda: not node.factory.connections)
+            assert 0 < node.count("response_bytes/segment") < len(body)
 
     run(work)
 
