@@ -180,7 +180,17 @@ def _all_on(server: edge.Ours, case: Case) -> Row:
 def _ours(
     payload: Payload, bench: Bench, case: Case, certificate: Certificate | None = None, *, gated: bool = True
 ) -> contextlib.AbstractContextManager[edge.Ours]:
-    return edge.ours(payload.assets, bench.server, asset=payload.asset, gated=gated, tiers=case.tiers, tls=certificate)
+    # Its peers have the kernel's page cache, into which all objects go.
+    room = {"edge": {"cache_bytes": 2 * sum(payload.sizes)}} if case.zipf else {}
+    return edge.ours(
+        payload.assets,
+        bench.server,
+        asset=payload.asset,
+        gated=gated,
+        tiers=case.tiers,
+        tls=certificate,
+        settings=room,
+    )
 
 
 def _peers(
@@ -246,9 +256,9 @@ def _prepared(server: Server, payload: Payload, bench: Bench, case: Case) -> Cal
     targets = _targets(server, paths, bodies, divisible=case.each)
     load = bench.load(server, targets, case, fields)
     if case.tiers and not case.each:
-        # All once, and then as they will be asked for: what was asked for only once may not be worth keeping in memory.
+        # All in turn, until each is where it will stay: made, found on disk, in memory; and then as they will be asked for.
         warm = replace(load, seconds=60.0, warmup=0.0, watch=())
-        replace(warm, zipf=0.0, requests=len(targets)).run()
+        replace(warm, zipf=0.0, requests=4 * len(targets)).run()
         replace(warm, requests=4 * max(bench.connections, len(targets))).run()
     return lambda: replace(load, watch=server.pids()).run()
 

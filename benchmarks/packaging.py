@@ -14,7 +14,7 @@ from pathlib import Path
 import av
 
 from benchmarks import footage
-from benchmarks.measure import Outputs, Row, compare, interleave, pinned, process_cpu, wall, warm_memory
+from benchmarks.measure import Outputs, Row, compare, from_disk, interleave, pinned, process_cpu, wall, warm_memory
 from streamgate.media import dash, hls
 from streamgate.native.isobmff import read_index
 from streamgate.storage.assets import Asset, discover, open_asset
@@ -22,7 +22,7 @@ from streamgate.storage.objects.file import FileSource
 
 NAME = "packaging"
 _LIMIT_MS = 3.0
-_PROCESS_PAIRS = 6  # the fewest that have an interval: each takes many seconds
+_PROCESS_PAIRS = 9  # the fewest whose interval leaves an outlier on either side out: each takes many seconds
 _MARGIN = 64 << 20  # bytes that the processes themselves take
 
 
@@ -55,9 +55,11 @@ def opening(title: Path, runs: int) -> Row:
 
 def packaging(title: Path, runs: int, core: int) -> Iterator[Row]:
     """The whole process's CPU against ffmpeg's and Shaka Packager's, each writing into an empty folder."""
-    with tempfile.TemporaryDirectory(prefix="streamgate-bench-") as folder:
+    # Beside the titles: in /tmp others delete files, for which ext4 then searches whenever one is made there.
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=footage.cache().parent) as folder:
         (made := Path(folder) / "out").mkdir()
         outputs = Outputs(made)
+        from_disk(title)
         # Compiled once, as an installed package is, even where the surroundings forbid writing bytecode.
         compiled = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": f"{folder}/bytecode"}
 

@@ -29,8 +29,9 @@ _PAUSE_S = 0.1
 # The kernel's own pacing: it costs nothing here, and holds for TLS and sendfile as well. 64 bits since Linux 4.20.
 _SO_MAX_PACING_RATE = 47
 
-# Makes the protocol of a connection; the client's packed address, where it is another than the socket's.
-Factory = Callable[[bytes | None], Any]
+# Makes the protocol of a connection: the client's packed address, where it is another than the socket's, and how many
+# connections are not yet open, this one among them.
+Factory = Callable[[bytes | None, int], Any]
 Introduction = Callable[[socket.socket], Awaitable[bytes | None]]
 
 
@@ -88,6 +89,11 @@ class Acceptor:
         while self._opening:
             await asyncio.wait(self._opening)
 
+    def give_up(self) -> None:
+        """End the connections that have no protocol yet."""
+        for task in self._opening:
+            task.cancel()
+
     def _accept(self, listening: socket.socket) -> None:
         for _ in range(_AT_ONCE):
             try:
@@ -114,11 +120,17 @@ class Acceptor:
         try:
             peer = await self._introduce(connection) if self._introduce is not None else None
             await self._loop.connect_accepted_socket(
-                lambda: self._factory(peer), connection, ssl=self._tls, ssl_handshake_timeout=self._handshake
+                lambda: self._factory(peer, len(self._opening)),
+                connection,
+                ssl=self._tls,
+                ssl_handshake_timeout=self._handshake,
             )
         except StreamGateError as error:
             self._telemetry.count("connections_failed", cause=error.code)
             connection.close()
+        except asyncio.CancelledError:
+            connection.close()
+            raise
         except OSError:
             # ssl.SSLError is one: whoever does not speak TLS is told nothing.
             connection.close()

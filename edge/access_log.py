@@ -14,19 +14,22 @@ from streamgate.core.telemetry import Telemetry
 from streamgate.errors import StreamGateError
 from streamgate.native.accesslog import AccessLog
 
+_log = logging.get_logger("edge.access_log")
 # Blocks of lines, of 64 KiB at most, that wait for a slow disk.
 _MAX_WAITING = 256
 _STOP_S = 2.0
 
 
-def open_access_log(settings: LogSettings, telemetry: Telemetry) -> tuple[AccessLog | None, Callable[[], None]]:
+def open_access_log(
+    settings: LogSettings, telemetry: Telemetry, *, replacing: bool = False
+) -> tuple[AccessLog | None, Callable[[], None]]:
     """The access log of the settings, if there is to be one, and what writes the last of it at the end.
 
-    Raises ``config_invalid`` for a file that cannot be opened.
+    Raises ``config_invalid`` for a file that cannot be opened, unless it is for a process that is ``replacing`` a dead one.
     """
     if not settings.access:
         return None, lambda: None
-    file = File(settings.access_file, telemetry) if settings.access_file else None
+    file = File(settings.access_file, telemetry, required=not replacing) if settings.access_file else None
     chosen = settings.access_format
     if chosen == "auto":
         chosen = "combined" if file is None and logging.for_people(settings) else "json"
@@ -42,16 +45,22 @@ def open_access_log(settings: LogSettings, telemetry: Telemetry) -> tuple[Access
 
 
 class File:
-    """Appends blocks of whole lines in a thread of its own; processes may share a file. What it does not take is counted."""
+    """Appends blocks of whole lines in a thread of its own; processes may share a file. What it does not take is counted.
 
-    def __init__(self, path: str, telemetry: Telemetry) -> None:
+    Raises ``config_invalid`` where it cannot be opened and is ``required``; otherwise that is tried again with each block.
+    """
+
+    def __init__(self, path: str, telemetry: Telemetry, *, required: bool = True) -> None:
         self._path = path
         self._telemetry = telemetry
         self._blocks: queue.Queue[bytes | None] = queue.Queue(_MAX_WAITING)
+        self._descriptor: int | None = None
         try:
             self._descriptor = self._open()
         except OSError as error:
-            raise StreamGateError("config_invalid", f"log.access_file: {error.strerror}") from error
+            if required:
+                raise StreamGateError("config_invalid", f"log.access_file: {error.strerror}") from error
+            _log.error("the access log cannot be opened, its lines are dropped", reason=error.strerror)
         self._renamed = threading.Event()
         logging.on_reopen(self._renamed.set)
         self._thread = threading.Thread(target=self._run, name="streamgate-access", daemon=True)
@@ -76,15 +85,24 @@ class File:
 
     def _run(self) -> None:
         while (block := self._blocks.get()) is not None:
-            if self._renamed.is_set():
+            if self._renamed.is_set() or self._descriptor is None:
                 self._renamed.clear()
-                # Where there is no opening it again, the old one is better than none.
-                with contextlib.suppress(OSError):
-                    before, self._descriptor = self._descriptor, self._open()
-                    os.close(before)
+                self._open_again()
             try:
-                while block:
+                while block and self._descriptor is not None:
                     block = block[os.write(self._descriptor, block) :]
             except OSError:
+                pass
+            if block:
                 self._telemetry.count("log_lines_dropped", block.count(b"\n"))
-        os.close(self._descriptor)
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+
+    def _open_again(self) -> None:
+        # Where there is no opening it again, the old one is better than none.
+        with contextlib.suppress(OSError):
+            before, self._descriptor = self._descriptor, self._open()
+            if before is None:
+                _log.info("the access log is open")
+            else:
+                os.close(before)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Protocol
@@ -22,6 +23,7 @@ from aiohttp import web
 from prometheus_client.parser import text_string_to_metric_families
 
 from edge import problems
+from edge.feed import GRACE_S
 from edge.listeners import open_unix
 from edge.revocations import KINDS
 from streamgate.core.telemetry import Telemetry
@@ -99,13 +101,16 @@ class Admin:
         return web.Response(status=202)
 
     async def _revoke(self, request: web.Request) -> web.Response:
-        kind, subject, exp = parse(await request.text())
+        kind, subject, exp = parse(await request.text(), time.time())
         await self._control.revoke(kind, subject, exp)
         return web.Response(status=204)
 
 
-def parse(text: str) -> tuple[str, bytes, int | None]:
-    """Kind, subject and exp of a revocation; raises ``request_malformed``."""
+def parse(text: str, now: float) -> tuple[str, bytes, int | None]:
+    """Kind, subject and exp of a revocation that is asked for ``now``.
+
+    Raises ``request_malformed``; ``revocation_ended`` where exp is so long ago that it would revoke nothing.
+    """
     try:
         asked = json.loads(text)
         exp = asked.pop("exp", None)
@@ -117,6 +122,8 @@ def parse(text: str) -> tuple[str, bytes, int | None]:
         raise StreamGateError("request_malformed", f"a session or a kid of 1 to {_MAX_SUBJECT} bytes can be revoked")
     if exp is not None and (type(exp) is not int or not 0 <= exp < 2**53):
         raise StreamGateError("request_malformed", "exp is in whole seconds since 1970")
+    if exp is not None and exp + GRACE_S <= now:
+        raise StreamGateError("revocation_ended", f"tokens that expire by {exp} (s since 1970) have all ended already")
     return kind, subject, exp
 
 

@@ -96,7 +96,7 @@ async def _answer(ctx: Context, handler: Handler) -> None:
     except (ConnectionError, asyncio.CancelledError):
         raise
     except Exception as error:
-        _log.exception("request failed", path=ctx.path, route=ctx.route)
+        _log.exception("request failed", path=ctx.shown, route=ctx.route)
         if ctx.response is not None and ctx.response.prepared:
             ctx.aborted, ctx.code = "error", "internal"
             raise ConnectionResetError("failed after the head was sent") from error

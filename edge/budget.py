@@ -19,6 +19,10 @@ class Budget:
         """Whether ``size`` more bytes leave half of it free."""
         return self.held + size <= self._limit // 2
 
+    def reserve(self, size: int, owner: object) -> Held | None:
+        """Reserve ``size`` bytes for as long as what is returned lives, which keeps ``owner``; None where not half is left."""
+        return Held(self, size, owner) if self.ample(size) else None
+
     @contextlib.contextmanager
     def hold(self, size: int) -> Iterator[None]:
         """Reserve ``size`` bytes; raises ``overloaded`` where they are not left, except for the only holder."""
@@ -29,3 +33,16 @@ class Budget:
             yield
         finally:
             self.held -= size
+
+
+class Held:
+    """Bytes of a budget, given back when nobody needs them any more."""
+
+    __slots__ = ("_budget", "_owner", "_size")
+
+    def __init__(self, budget: Budget, size: int, owner: object) -> None:
+        self._budget, self._size, self._owner = budget, size, owner
+        budget.held += size
+
+    def __del__(self) -> None:
+        self._budget.held -= self._size

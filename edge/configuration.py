@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edge import limits
+from edge import limits, tls
 from streamgate.core.config import load
 from streamgate.core.settings import Settings
 from streamgate.errors import StreamGateError
@@ -27,11 +28,15 @@ class Snapshot:
     descriptor: int
     limits: int
     """Memory of the rates of requests, by :mod:`edge.limits`."""
+    certificate: int = -1
+    key: int = -1
+    """What the files of the certificate and its key held, by :func:`edge.tls.keep`."""
 
     def close(self) -> None:
-        """Forget the file."""
-        os.close(self.descriptor)
-        os.close(self.limits)
+        """Forget the files."""
+        for number in (self.descriptor, self.limits, self.certificate, self.key):
+            if number >= 0:
+                os.close(number)
 
 
 @dataclass(frozen=True)
@@ -49,14 +54,16 @@ class Configuration:
             path = Path(os.devnull)
         # First from where it is, for the sake of the errors' words.
         load(path, overrides=self.overrides)
-        descriptor = os.memfd_create("streamgate-config")
-        try:
-            os.write(descriptor, path.read_bytes())
-            settings = of_file(descriptor, self.overrides)
-            return Snapshot(settings, descriptor, limits.create(settings.limits))
-        except OSError as error:
-            os.close(descriptor)
-            raise StreamGateError("config_invalid", f"{path}: {error.strerror}") from error
-        except BaseException:
-            os.close(descriptor)
-            raise
+        with contextlib.ExitStack() as opened:
+            descriptor = os.memfd_create("streamgate-config")
+            opened.callback(os.close, descriptor)
+            try:
+                os.write(descriptor, path.read_bytes())
+                settings = of_file(descriptor, self.overrides)
+                counted = limits.create(settings.limits)
+            except OSError as error:
+                raise StreamGateError("config_invalid", f"{path}: {error.strerror}") from error
+            opened.callback(os.close, counted)
+            snapshot = Snapshot(settings, descriptor, counted, *tls.keep(settings.tls))
+            opened.pop_all()
+            return snapshot

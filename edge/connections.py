@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
+import sys
+import termios
 from typing import Any
 
 from aiohttp import HttpVersion11, web
@@ -12,6 +15,7 @@ from aiohttp.web_request import BaseRequest
 
 from edge import fast, problems
 from edge.app import common_headers
+from edge.door import Door, Doors
 from edge.node import Node
 from streamgate.core.logging import get_logger
 from streamgate.errors import StreamGateError
@@ -24,6 +28,12 @@ _log = get_logger("edge.connections")
 _LINGER_S = 1.0
 # The native protocol ends idle connections: it knows of all requests.
 _NEVER_S = 10**8
+# An idle connection lacks nothing but the client's farewell (TLS's close_notify): a round trip, or for ever where the
+# client has gone or does not want to.
+_FAREWELL_S = 2.0
+_LOOK_S = 0.25
+# Of our own farewell, at the most, so much may be on its way to a client that has gone; of an answer there is more.
+_FAREWELL_BYTES = 128
 
 
 class Connections:
@@ -54,13 +64,22 @@ class Connections:
         self.factory = fast.factory(node, self.handler, log=log, by_address=by_address, by_token=by_token)
         self._open = self.factory.connections
         node.telemetry.watch("connections", lambda: len(self._open))
+        count, self._most = node.telemetry.count, settings.max_connections
+        self.doors = Doors(
+            self._most,
+            lambda peer: self.factory(peer) if len(self._open) < self._most else None,
+            lambda: fast.refusal(node, "overloaded"),
+            lambda: count("connections_refused"),
+            lambda: count("connections_failed", cause="overloaded"),
+        )
 
-    def __call__(self, peer: bytes | None = None) -> Protocol:
+    def __call__(self, peer: bytes | None = None, opening: int = 0) -> Protocol | Door:
         """A protocol for a new connection: the factory that ``create_server`` wants.
 
-        ``peer``: the client's packed address, where it is another than the socket's.
+        ``peer``: the client's packed address, where it is another than the socket's. ``opening``: how many connections are
+        about to be there; where there might be no room for all, it is decided when they are.
         """
-        return self.factory(peer)
+        return self.factory(peer) if len(self._open) + opening <= self._most else Door(self.doors, peer)
 
     async def drain(self, deadline: float, idle: float = 0.0) -> int:
         """End idle connections after ``idle`` seconds and busy ones with their response; cut those left at ``deadline``.
@@ -75,6 +94,7 @@ class Connections:
             await asyncio.wait_for(none.wait(), idle)
         for connection in list(self._open):
             connection.end()
+        parting = asyncio.create_task(self._part())
         try:
             async with asyncio.timeout(deadline):
                 await none.wait()
@@ -83,11 +103,36 @@ class Connections:
             for connection in left:
                 connection.abort()
             return len(left)
+        finally:
+            parting.cancel()
         return 0
+
+    async def _part(self) -> None:
+        """Cut connections that are closed and wait for their client's farewell, when they have done so for long enough."""
+        time = asyncio.get_running_loop().time
+        since: dict[Protocol, float] = {}
+        while True:
+            now = time()
+            since = {each: since.get(each, now) for each in self._open if _said_all(each.transport)}
+            for connection, began in since.items():
+                if now - began >= _FAREWELL_S:
+                    connection.abort()
+            await asyncio.sleep(_LOOK_S)
 
     def handler(self, peer: bytes) -> Handler:
         """aiohttp's side of a connection from that packed address."""
         return Handler(self.node, self._server, peer, loop=asyncio.get_running_loop(), **self._arguments)
+
+
+def _said_all(transport: asyncio.Transport | None) -> bool:
+    """Whether a connection is closed on our side, and its client has got all but perhaps our farewell."""
+    if transport is None or not transport.is_closing() or transport.get_write_buffer_size():
+        return False
+    with contextlib.suppress(OSError):
+        # What has been written and not yet acknowledged (tcp(7), SIOCOUTQ, of which this is another name).
+        unsent = fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
+        return int.from_bytes(unsent, sys.byteorder) <= _FAREWELL_BYTES
+    return True
 
 
 class Handler(web.RequestHandler):
@@ -139,7 +184,9 @@ class Handler(web.RequestHandler):
 
     def end(self) -> None:
         """End the connection: now if it is idle, else with the response under way."""
-        if self._request_in_progress or self._messages:
+        # A request that was taken and whose task has not begun is in neither.
+        taken = self._waiter is None and self._request_count > 0
+        if self._request_in_progress or self._messages or taken:
             self.close()
         else:
             self.force_close()

@@ -12,6 +12,7 @@ from edge import heads
 from edge.assets import Opened
 from edge.entries import Entry
 from edge.node import Node
+from edge.paths import without_secrets
 from edge.routes import Target
 from streamgate.native.cat import Token
 
@@ -71,11 +72,16 @@ class Context:
         return time.perf_counter() - self.started
 
     @property
+    def known_path(self) -> str:
+        """The path behind any token; of one that matches no route what is as long as a token is left out."""
+        return self.path if self.target is not None else without_secrets(self.path)
+
+    @property
     def shown(self) -> str:
         """The path as logs have it: in the place of a token the beginning of its session's handle, if it was believed."""
         if self.credential is None or self.credential[1] != "path":
-            return self.path
-        return f"/t/~{self.token.session[:4].hex() if self.token is not None else ''}{self.path}"
+            return self.known_path
+        return f"/t/~{self.token.session[:4].hex() if self.token is not None else ''}{self.known_path}"
 
     def cache_status(self) -> str:
         """What the tiers had to do with it, as a Cache-Status field."""

@@ -18,6 +18,8 @@ from streamgate.errors import StreamGateError
 # Bodies are handed to the transport in pieces, each with a time limit of its own.
 _PIECE = 256 * 1024
 _SMALL = 64 * 1024
+# While a body does not grow, so often is looked whether its client is still there.
+_LOOK_S = 1.0
 _log = get_logger("edge.deliver")
 
 
@@ -146,11 +148,7 @@ async def _send_body(ctx: Context, response: web.StreamResponse, body: Body, sta
 async def _read(ctx: Context, body: Body, start: int, most: int) -> bytes:
     """``most`` bytes from ``start``; fewer, but at least one, of a body that is still being made."""
     if isinstance(body, Growing):
-        try:
-            async with asyncio.timeout(ctx.node.settings.edge.fill_timeout):
-                most = min(most, await body.available(start))
-        except TimeoutError:
-            raise StreamGateError("fill_lost") from None
+        most = min(most, await _grown(ctx, body, start))
     began = time.perf_counter()
     # A crowd that comes for one object reads it together.
     block = await ctx.node.flights.join(f"{id(body)} {start} {most}", body.read, start, most)
@@ -158,6 +156,22 @@ async def _read(ctx: Context, body: Body, start: int, most: int) -> bytes:
     if len(block) != most:
         raise StreamGateError("internal", f"a body gave {len(block)} bytes instead of {most}")
     return block
+
+
+async def _grown(ctx: Context, body: Growing, start: int) -> int:
+    """How many bytes there are from ``start``, at least one; raises ``fill_lost``, or ConnectionError where nobody wants them."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + ctx.node.settings.edge.fill_timeout
+    while True:
+        try:
+            async with asyncio.timeout_at(min(end, loop.time() + _LOOK_S)):
+                return await body.available(start)
+        except TimeoutError:
+            # Who writes hears of it; who waits must ask.
+            if ctx.request.transport is None:
+                raise ConnectionResetError("the client has gone") from None
+            if loop.time() >= end:
+                raise StreamGateError("fill_lost") from None
 
 
 async def _send_buffered(ctx: Context, response: web.StreamResponse, body: memoryview) -> None:

@@ -57,6 +57,12 @@ class Entry:
         """The strong ETag of this representation in its coding (RFC 9110 section 8.8.3.3)."""
         return f'"{self.tag}"' if self.coding == "identity" else f'"{self.tag};{self.coding}"'
 
+    def failed(self) -> None:
+        """The body could not be sent to its end, for its file did not give it: it is thrown out; blocking."""
+        tell = getattr(self.body, "failed", None)
+        if tell is not None:
+            tell()
+
 
 def text(
     content: str | bytes, media_type: str, cache_control: str, *, tag: str = "", headers: dict[str, str] | None = None

@@ -10,6 +10,7 @@ from uvloop import loop as uvloop_loop
 
 from edge import compression, heads, problems
 from edge.app import common_headers
+from edge.cutting import Cutter
 from edge.deliver import RangeNotSatisfiable
 from edge.node import Node
 from edge.proxies import Proxies
@@ -53,6 +54,8 @@ def factory(
         negotiate=compression.negotiate,
         counters=node.telemetry.block(hotpath.COUNTERS),
         trusts=proxies.trusts if proxies else None,
+        # Where there is a disk tier, what it lacks is to get there.
+        cutter=None if node.tiers.disk.budget else Cutter(node),
         by_address=by_address,
         by_token=by_token,
         log=log,

@@ -8,7 +8,9 @@ import os
 import re
 import socket
 import stat
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from streamgate.core.settings import ServerSettings, Settings
@@ -55,6 +57,17 @@ class Listeners:
     def url(self) -> str:
         """How the first address is reached."""
         return url(self.rows[0][0])
+
+    def shared_out(self, seats: int) -> list[tuple[list[socket.socket], list[socket.socket]]]:
+        """For each of so many seats its sockets that speak plainly, and those that speak TLS.
+
+        Rows without a seat of their own are shared out: what waits in their queues must be served too.
+        """
+        shared = []
+        for seat in range(seats):
+            plain, encrypted = zip(*(self.parts(row) for row in self.rows[seat::seats]), strict=True)
+            shared.append((_each_once(plain), _each_once(encrypted)))
+        return shared
 
     def parts(self, row: list[socket.socket]) -> tuple[list[socket.socket], list[socket.socket]]:
         """Those of a row that speak plainly, and those that speak TLS."""
@@ -142,6 +155,11 @@ def open_unix(path: str, backlog: int, *, mode: int | None = None) -> socket.soc
         opened.close()
         raise
     return opened
+
+
+def _each_once(rows: Iterable[list[socket.socket]]) -> list[socket.socket]:
+    """The sockets of all rows; a Unix socket is in every one."""
+    return list(dict.fromkeys(chain.from_iterable(rows)))
 
 
 def _open(address: Address, settings: ServerSettings, count: int) -> list[socket.socket]:

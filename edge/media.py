@@ -58,16 +58,16 @@ def build(target: Target, opened: Opened, settings: EdgeSettings) -> Entry:
     if not isinstance(rendition, Rendition):
         raise StreamGateError("not_found", "subtitles have no such file")
     tag = f"{rendition.name}/{target.leaf}"
-    media_type = "video/mp4" if rendition.kind == "video" else "audio/mp4"
+    content_type = media_type(rendition)
     if target.route.name == "init":
-        return Entry(media_type, tag, entries.IMMUTABLE, rendition.init())
+        return Entry(content_type, tag, entries.IMMUTABLE, rendition.init())
     if target.route.name == "segment":
         if target.number >= rendition.segments:
             raise StreamGateError("segment_not_found", f"{rendition.name} has {rendition.segments} segments")
         plan, source = rendition.segment(target.number), opened.asset.sources[rendition.source]
         last = target.number + 1 == rendition.segments
         ahead = (0, 0) if last else rendition.segment(target.number + 1).span
-        return Entry(media_type, tag, entries.IMMUTABLE, PlanCut(plan, source, "segment", ahead=ahead))
+        return Entry(content_type, tag, entries.IMMUTABLE, PlanCut(plan, source, "segment", ahead=ahead))
     if rendition.kind != "video":
         raise StreamGateError("not_found", "only video has keyframes")
     if target.route.name == "iframe_playlist":
@@ -75,7 +75,9 @@ def build(target: Target, opened: Opened, settings: EdgeSettings) -> Entry:
     if target.number >= rendition.keyframes:
         raise StreamGateError("segment_not_found", f"{rendition.name} has {rendition.keyframes} keyframes")
     plan = rendition.keyframe(target.number)
-    return Entry(media_type, tag, entries.IMMUTABLE, PlanCut(plan, opened.asset.sources[rendition.source], "keyframe"))
+    return Entry(
+        content_type, tag, entries.IMMUTABLE, PlanCut(plan, opened.asset.sources[rendition.source], "keyframe")
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,7 @@ class PlanCut:
             raise
         check_unchanged(self.source)
         if self.ahead[1] and start + length >= self.size:
-            os.posix_fadvise(self.source.fd, *self.ahead, os.POSIX_FADV_WILLNEED)
+            self.source.read_ahead(*self.ahead)
         return data
 
     def all(self) -> bytes:
@@ -133,6 +135,11 @@ class TsCut:
         if rendition is None:
             return b""
         return PlanCut(rendition.ts_payload(self.number), self.opened.asset.sources[rendition.source], self.kind).all()
+
+
+def media_type(rendition: Rendition) -> str:
+    """The Content-Type of its init segment and of all others (RFC 6381 section 3: without parameters, any MP4)."""
+    return "video/mp4" if rendition.kind == "video" else "audio/mp4"
 
 
 def check_unchanged(source: FileSource) -> None:

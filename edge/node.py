@@ -52,10 +52,13 @@ def make_node(
     health: Health,
     verifier: Verifier | None = None,
     limits: int | None = None,
+    *,
+    replacing: bool = False,
 ) -> Node:
     """A node that serves ``library`` to whom ``verifier`` believes (nobody, where there is none); ``close`` it at the end.
 
-    ``limits`` is a descriptor of the memory in which all processes of the node count requests.
+    ``limits`` is a descriptor of the memory in which all processes of the node count requests. ``replacing``: the process
+    takes the place of one that died, and what the other could do without does not keep it from serving.
     """
     edge = settings.edge
     pool = Pool("work", edge.threads, edge.max_queued, telemetry)
@@ -67,7 +70,7 @@ def make_node(
     assets = Assets(library, openers, edge, telemetry)
     proxies = Proxies(settings.server.trusted_proxies)
     gate = Gate(assets, edge, verifier or Verifier(), proxies)
-    access, close_log = open_access_log(settings.log, telemetry)
+    access, close_log = open_access_log(settings.log, telemetry, replacing=replacing)
 
     def close() -> None:
         gate.stop()

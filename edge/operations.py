@@ -68,7 +68,8 @@ class Operations:
         if problems:
             code = "stopping" if self._node.health.state in ("draining", "stopping") else "not_ready"
             raise StreamGateError(code, "; ".join(f"{name}: {problem}" for name, problem in problems.items()))
-        return _json({"status": "ready"})
+        degraded = self._node.health.degraded
+        return _json({"status": "ready", "detail": f"degraded: {degraded}"} if degraded else {"status": "ready"})
 
     async def _metrics(self, ctx: Context) -> Entry:
         # In a thread: it takes milliseconds, and reads /proc.

@@ -9,9 +9,11 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Orders:
-    """Numbers are inherited descriptors, ``encrypted`` those of sockets that speak TLS; ``slot`` is the worker's on the page of counters.
+    """Numbers are inherited descriptors; ``slot`` is the worker's on the page of counters.
 
-    ``workers`` is how many share the node's budgets.
+    ``listening`` are the sockets of each seat, ``encrypted`` those that speak TLS; the worker's own seat is number ``seat``.
+    ``certificate`` and ``key`` are memory with what was read of these files, -1 where there is none. ``workers`` is how
+    many share the node's budgets. ``replacing``: it takes the place of one that served with these orders and died.
     """
 
     root: str
@@ -19,12 +21,16 @@ class Orders:
     config: int
     limits: int
     overrides: dict[str, dict[str, Any]]
-    listening: list[int]
-    encrypted: list[int]
+    listening: list[list[int]]
+    encrypted: list[list[int]]
+    seat: int
+    certificate: int
+    key: int
     control: int
     page: int
     slot: int
     workers: int
+    replacing: bool
 
     def encode(self) -> bytes:
         """As the worker reads it. Names of files may be no UTF-8: JSON's escapes carry what stands in for such bytes."""
@@ -33,4 +39,6 @@ class Orders:
     @property
     def descriptors(self) -> list[int]:
         """All that the worker inherits."""
-        return [*self.listening, *self.encrypted, self.control, self.page, self.config, self.limits]
+        sockets = {number for seat in (*self.listening, *self.encrypted) for number in seat}
+        files = (self.control, self.page, self.config, self.limits, self.certificate, self.key)
+        return [*sorted(sockets), *(number for number in files if number >= 0)]

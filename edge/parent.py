@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from edge import ceilings
 from edge.admin import Admin
 from edge.configuration import Configuration, Snapshot
 from edge.feed import Feed
@@ -25,6 +26,7 @@ from edge.orders import Orders
 from edge.process import Process
 from edge.shared import Page
 from edge.team import Team
+from edge.watch import Watch
 from streamgate.core import logging
 from streamgate.core.lifecycle import raise_file_limit, stop_signals
 from streamgate.core.settings import Settings
@@ -49,7 +51,7 @@ def run(configuration: Configuration, root: Path, *, announce: Callable[[str], N
     snapshot = configuration.read()
     stop_logging = logging.configure(snapshot.settings.log)
     try:
-        raise_file_limit(0)
+        raise_file_limit()
         return asyncio.run(_run(configuration, snapshot, root, announce))
     finally:
         stop_logging()
@@ -94,9 +96,13 @@ class Parent:
         self.telemetry = Telemetry(cells=self._page.cells(slot), node=self._page)
         self._feed = Feed(store, lambda: list(self._processes))
         self._processes: set[Process] = set()
+        self._watch = Watch(
+            self._page, lambda: self._processes, self.telemetry, lambda: self._snapshot.settings.server.hang_timeout
+        )
         self._teams: list[Team] = []
         self._ending: set[asyncio.Task[None]] = set()
         self._generation = 0
+        self._most_connections = 0
         self._draining = False
         self._since = time.time()
         self._terminal = os.isatty(0)
@@ -116,7 +122,7 @@ class Parent:
                 if self._teams:
                     _log.info("listening", url=url, workers=len(self._teams[0].members))
                     announce(url)
-                    await self._until_stopped(self._follow_reloads(), self._feed.run())
+                    await self._until_stopped(self._follow_reloads(), self._feed.run(), self._watch.run())
                 await self._stop()
             finally:
                 self._kill()
@@ -126,11 +132,13 @@ class Parent:
         """What an operator may want to see."""
         return {
             "pid": os.getpid(),
-            "state": "draining" if self._draining else "ready" if self._teams else "starting",
+            "state": "draining" if self._draining else self._teams[0].state if self._teams else "starting",
+            "empty_seats": self._teams[0].vacancies() if self._teams else [],
             "url": self._listeners.url,
             "since": int(self._since),
             "generation": self._teams[0].generation if self._teams else 0,
             "revocations": len(self._feed.held),
+            "max_connections": self._most_connections,
             "workers": [
                 {
                     "pid": each.pid,
@@ -187,6 +195,7 @@ class Parent:
         """Start a team with these settings; raises what keeps it from serving."""
         settings = snapshot.settings
         seats = _seats(settings)
+        most = ceilings.connections(settings, seats)
         self._listeners.extend(seats, settings.server)
         for row in self._listeners.rows:
             for listening in row:
@@ -195,11 +204,10 @@ class Parent:
         team = Team(self._generation, seats, partial(self._start_worker, snapshot, seats), self.telemetry)
         await team.start()
         self._teams.append(team)
+        self._most_connections = most
 
-    async def _start_worker(self, snapshot: Snapshot, seats: int, seat: int) -> Process:
-        # Sockets without a seat of their own are shared out: what waits in their queues must be served too.
-        rows = self._listeners.rows[seat::seats]
-        plain, encrypted = zip(*(self._listeners.parts(row) for row in rows), strict=True)
+    async def _start_worker(self, snapshot: Snapshot, seats: int, seat: int, replacing: bool) -> Process:
+        plain, encrypted = zip(*self._listeners.shared_out(seats), strict=True)
 
         def orders(control: int, slot: int) -> Orders:
             return Orders(
@@ -210,10 +218,14 @@ class Parent:
                 overrides=self._configuration.overrides,
                 listening=_descriptors(plain),
                 encrypted=_descriptors(encrypted),
+                seat=seat,
+                certificate=snapshot.certificate,
+                key=snapshot.key,
                 control=control,
                 page=self._page.fd,
                 slot=slot,
                 workers=seats,
+                replacing=replacing,
             )
 
         process = await Process.start(self._page, orders)
@@ -302,8 +314,8 @@ class Parent:
         os._exit(status)
 
 
-def _descriptors(rows: Iterable[list[socket.socket]]) -> list[int]:
-    return list(dict.fromkeys(each.fileno() for row in rows for each in row))
+def _descriptors(seats: Iterable[list[socket.socket]]) -> list[list[int]]:
+    return [[each.fileno() for each in seat] for seat in seats]
 
 
 def _seats(settings: Settings) -> int:

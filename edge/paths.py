@@ -16,6 +16,8 @@ MAX_PATH = 1024
 _PLAIN = re.compile(r"[A-Za-z0-9\-._~!$&'()*+,;=:@/]*")
 _ESCAPE = re.compile(r"%([0-9A-F]{2})")
 _NEVER_ESCAPED = frozenset(b"-._~!$&'()*+,;=:@")
+# A run of base64url (RFC 4648 section 5) that may be a token, or a good part of one
+_SECRET = re.compile(r"[A-Za-z0-9_-]{40,}")
 _SCHEME = re.compile(r"https?://[^/?#]*", re.IGNORECASE)
 
 
@@ -52,6 +54,11 @@ def split_token(target: str) -> tuple[str, str]:
     if not token or not slash or not behind.startswith("v/"):
         raise StreamGateError("path_malformed", "behind a token in the path there is /v/ and nothing else")
     return token, canonical_path(f"/{behind}")
+
+
+def without_secrets(path: str) -> str:
+    """A path that nobody knows, as logs may have it: with a token in a place where none belongs, that place is told alone."""
+    return _SECRET.sub("…", path)
 
 
 def _check_escapes(path: str) -> None:

@@ -137,7 +137,7 @@ async def log(ctx: Context) -> None:
     headers = ctx.request.headers
     access.add(
         method=ctx.request.method.encode(),
-        path=ctx.path.encode(),
+        path=ctx.known_path.encode(),
         route=ctx.route.encode(),
         status=status,
         sent=ctx.sent,

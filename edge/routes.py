@@ -64,6 +64,7 @@ ROUTES: tuple[Route, ...] = (
 )
 
 
+SEGMENT = next(route for route in ROUTES if route.name == "segment")
 _ID = re.compile(f"/v/{_ASSET}(?:/.*)?")
 PLAYLISTS = frozenset(("multivariant", "multivariant_ts", "mpd", "media_playlist", "iframe_playlist", "ts_playlist"))
 """Routes whose answers name others by relative URLs."""

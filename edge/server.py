@@ -11,7 +11,7 @@ from pathlib import Path
 import uvloop
 from aiohttp import web
 
-from edge import proxy_protocol, tls
+from edge import ceilings, proxy_protocol, tls
 from edge.accept import Acceptor
 from edge.app import make_app
 from edge.connections import Connections
@@ -29,6 +29,8 @@ __all__ = ["Server", "listen", "run", "serve", "url"]
 _log = logging.get_logger("edge.server")
 # When connections are cut, their handlers are cancelled; that takes no time worth waiting for.
 _CLEANUP_S = 1.0
+# To say who one is and to agree on a cipher takes some round trips. Whoever has not begun a request yet can go elsewhere.
+_OPENING_S = 2.0
 
 
 def run(settings: Settings, root: Path, *, announce: Callable[[str], None]) -> int:
@@ -39,7 +41,9 @@ def run(settings: Settings, root: Path, *, announce: Callable[[str], None]) -> i
     """
     stop_logging = logging.configure(settings.log)
     try:
-        raise_file_limit(settings.server.max_connections)
+        raise_file_limit()
+        ceilings.connections(settings, 1)
+        settings = ceilings.share(settings, 1)
         role, node = streaming(settings, root, Telemetry(), Health())
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(_run(node, role, announce))
@@ -90,7 +94,13 @@ class Server:
 
     def accept(self, listening: Sequence[socket.socket], encrypted: Sequence[socket.socket] = ()) -> None:
         """Take connections from these sockets, of which ``encrypted`` speak TLS, and be ready."""
+        self.take(listening, encrypted)
+        self._node.health.state = "ready"
+
+    def take(self, listening: Sequence[socket.socket], encrypted: Sequence[socket.socket] = ()) -> list[Acceptor]:
+        """Take connections from these sockets, too; what :meth:`forgo` wants."""
         server = self._node.settings.server
+        started = []
         for sockets, context in ((listening, None), (encrypted, self._tls)):
             acceptor = Acceptor(
                 sockets,
@@ -99,12 +109,19 @@ class Server:
                 tls=context,
                 handshake_timeout=server.head_timeout,
                 introduce=proxy_protocol.introduction(server) if server.proxy_protocol else None,
-                most=server.max_connections,
+                most=server.max_connections + self._connections.doors.most,
                 pace=self._node.settings.limits.bytes_per_second,
             )
             acceptor.start()
-            self._acceptors.append(acceptor)
-        self._node.health.state = "ready"
+            started.append(acceptor)
+        self._acceptors += started
+        return started
+
+    def forgo(self, acceptors: Sequence[Acceptor]) -> None:
+        """Take no more connections from the sockets of these; those that came stay."""
+        for acceptor in acceptors:
+            acceptor.stop()
+            self._acceptors.remove(acceptor)
 
     async def drain(self, delay: float) -> None:
         """Serve on for ``delay`` seconds, while not being ready."""
@@ -125,8 +142,10 @@ class Server:
         end = asyncio.get_running_loop().time() + deadline
         with contextlib.suppress(TimeoutError):
             # Who has not yet said who he is, or agreed on a cipher.
-            async with asyncio.timeout_at(end):
+            async with asyncio.timeout(min(deadline, _OPENING_S)):
                 await asyncio.gather(*(acceptor.opened() for acceptor in self._acceptors))
+        for acceptor in self._acceptors:
+            acceptor.give_up()
         left = max(0.0, end - asyncio.get_running_loop().time())
         cut = await self._connections.drain(left, min(idle, left))
         await self._runner.cleanup()

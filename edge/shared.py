@@ -20,6 +20,7 @@ from streamgate.core.cells import SIZE, Cells
 _HEAD = mmap.PAGESIZE
 _SLOT = _HEAD + SIZE
 _PID = 0  # word of a slot's head: the process that writes; 0: none
+_BEATS = 1  # word of a slot's head: how often its owner has shown that it lives; 0: not yet
 _TAKEN = 2**63  # by a process that is yet to be started
 _TICK_HZ = os.sysconf("SC_CLK_TCK")
 
@@ -52,11 +53,19 @@ class Page:
         """Let ``pid`` be the slot's writer."""
         self._at(slot)[0][_PID] = pid
 
+    def beat(self, slot: int) -> None:
+        """Show that the slot's owner lives."""
+        self._at(slot)[0][_BEATS] += 1
+
+    def beats(self, slot: int) -> int:
+        """How often the slot's owner has shown that it lives."""
+        return self._at(slot)[0][_BEATS]
+
     def free(self, slot: int) -> None:
         """Take a slot back whose process is dead: its counts stay, what it told of its state goes."""
         head, cells = self._at(slot)
         cells.forget_gauges()
-        head[_PID] = 0
+        head[_PID] = head[_BEATS] = 0
 
     def pid(self, slot: int) -> int:
         """Who writes into a slot; 0: nobody."""

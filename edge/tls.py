@@ -26,13 +26,49 @@ def context(settings: TlsSettings) -> ssl.SSLContext | None:
     try:
         made.load_cert_chain(settings.certificate, settings.key or None, password=_no_password)
     except (OSError, ssl.SSLError) as error:
-        reason = (
-            os.strerror(error.errno)
-            if isinstance(error, FileNotFoundError | PermissionError) and error.errno
-            else "unusable"
-        )
-        raise StreamGateError("config_invalid", f"tls.certificate or tls.key: {reason}") from error
+        raise _unusable(error) from error
     return made
+
+
+def keep(settings: TlsSettings) -> tuple[int, int]:
+    """Descriptors of memory with what the files of the certificate and its key hold now; -1 for one that there is not.
+
+    A worker that replaces a dead one serves with these, whatever has become of the files. Raises ``config_invalid``.
+    """
+    if not settings.listen:
+        return -1, -1
+    kept: list[int] = []
+    try:
+        for name, path in (("certificate", settings.certificate), ("key", settings.key)):
+            kept.append(_keep(f"streamgate-{name}", path) if path else -1)
+    except OSError as error:
+        for number in kept:
+            os.close(number)
+        raise _unusable(error) from error
+    return kept[0], kept[1]
+
+
+def kept(settings: TlsSettings, certificate: int, key: int) -> TlsSettings:
+    """The settings with what :func:`keep` has kept in the place of the files."""
+    paths = {"certificate": certificate, "key": key}
+    return settings.model_copy(
+        update={name: f"/proc/self/fd/{number}" for name, number in paths.items() if number >= 0}
+    )
+
+
+def _keep(name: str, path: str) -> int:
+    with open(path, "rb") as file:
+        held = file.read()
+    memory = os.memfd_create(name)
+    with open(memory, "wb", closefd=False) as file:
+        file.write(held)
+    return memory
+
+
+def _unusable(error: OSError) -> StreamGateError:
+    missing = isinstance(error, FileNotFoundError | PermissionError) and error.errno
+    reason = os.strerror(error.errno or 0) if missing else "unusable"
+    return StreamGateError("config_invalid", f"tls.certificate or tls.key: {reason}")
 
 
 def _no_password() -> str:

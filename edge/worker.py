@@ -18,8 +18,11 @@ from pathlib import Path
 
 import uvloop
 
+from edge import tls
+from edge.ceilings import share
 from edge.configuration import of_file
 from edge.control import Channel, Message, message_to_event
+from edge.cover import Cover
 from edge.orders import Orders
 from edge.roles import streaming
 from edge.server import Server
@@ -37,19 +40,6 @@ _TICK_S = 1.0
 _IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 
 
-def share(settings: Settings, workers: int) -> Settings:
-    """The settings of one of ``workers``: ceilings of memory and connections are the node's, and each has its part."""
-    server, edge = settings.server, settings.edge
-    parts = {name: max(1, getattr(edge, name) // workers) for name in ("cache_bytes", "buffered_bytes")}
-    most = -(-server.max_connections // workers)
-    return settings.model_copy(
-        update={
-            "server": server.model_copy(update={"max_connections": most}),
-            "edge": edge.model_copy(update=parts),
-        }
-    )
-
-
 def main() -> int:
     """Run the worker that standard input describes; returns the exit code."""
     for number in _IGNORED:
@@ -65,9 +55,10 @@ def main() -> int:
 async def _start(orders: Orders) -> int:
     channel = await Channel.over(socket.socket(fileno=orders.control))
     try:
+        raise_file_limit()
         settings = share(of_file(orders.config, orders.overrides), orders.workers)
+        settings = settings.model_copy(update={"tls": tls.kept(settings.tls, orders.certificate, orders.key)})
         with _logging(settings):
-            raise_file_limit(settings.server.max_connections)
             return await Worker(orders, settings, channel).run()
     except StreamGateError as error:
         channel.send({"failed": {"code": error.code, "detail": error.detail}})
@@ -82,18 +73,21 @@ class Worker:
     def __init__(self, orders: Orders, settings: Settings, channel: Channel) -> None:
         self._orders = orders
         self._channel = channel
-        page = Page(orders.page)
-        self._telemetry = Telemetry(cells=page.cells(orders.slot), node=page)
+        self._page = Page(orders.page)
+        self._telemetry = Telemetry(cells=self._page.cells(orders.slot), node=self._page)
         self._health = Health()
-        role, self._node = streaming(settings, Path(orders.root), self._telemetry, self._health, orders.limits)
+        role, self._node = streaming(
+            settings, Path(orders.root), self._telemetry, self._health, orders.limits, replacing=orders.replacing
+        )
         self._server = Server(self._node, [role])
+        self._cover = Cover(self._server, orders.listening, orders.encrypted, orders.seat)
         self._ending: asyncio.Task[int] | None = None
 
     async def run(self) -> int:
         """Serve until the parent says stop or goes away."""
+        ticking = asyncio.create_task(self._tick())
         await self._read_revocations()
         await self._server.start()
-        ticking = asyncio.create_task(self._tick())
         self._channel.send({"prepared": True})
         while (message := await self._channel.receive()) is not None:
             self._obey(message)
@@ -112,14 +106,10 @@ class Worker:
                     self._node.revocations.apply(message_to_event(event))
                 self._channel.send({"done": message["id"]})
             case "serve":
-                orders = self._orders
-                self._server.accept(
-                    *(
-                        [socket.socket(fileno=number) for number in part]
-                        for part in (orders.listening, orders.encrypted)
-                    )
-                )
+                self._server.accept(*self._cover.own)
                 self._channel.send({"ready": True})
+            case "cover" if self._ending is None:
+                self._cover_for(message["seats"])
             case "drain":
                 self._health.state = "draining"
             case "stop":
@@ -127,8 +117,14 @@ class Worker:
             case "reopen":
                 logging.reopen()
 
+    def _cover_for(self, seats: list[int]) -> None:
+        self._cover.cover(seats)
+        missing = f"{len(seats)} of {self._orders.workers} workers missing, the others take their connections"
+        self._health.degraded = missing if seats else ""
+
     def _stop(self, deadline: float, *, idle: float, last: bool) -> None:
         if self._ending is None:
+            self._cover.close()
             self._ending = asyncio.create_task(self._end(deadline, idle, last))
 
     async def _end(self, deadline: float, idle: float, last: bool) -> int:
@@ -155,6 +151,7 @@ class Worker:
 
     async def _tick(self) -> None:
         while True:
+            self._page.beat(self._orders.slot)
             self._telemetry.publish()
             self._node.revocations.forget()
             await asyncio.sleep(_TICK_S)

@@ -8,12 +8,12 @@ read; a pread for each costs twice that.
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.exc cimport PyErr_CheckSignals
-from libc.errno cimport EINTR, errno
+from libc.errno cimport EAGAIN, EINTR, EOPNOTSUPP, errno
 from libc.stdint cimport INT64_MAX, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 from posix.types cimport off_t
-from posix.uio cimport iovec, preadv
+from posix.uio cimport iovec
 
 import os
 
@@ -21,6 +21,10 @@ import numpy as np
 
 from streamgate.errors import StreamGateError
 from streamgate.native.samples cimport Range
+
+cdef extern from "<sys/uio.h>" nogil:
+    enum: RWF_NOWAIT
+    ssize_t preadv2(int fd, const iovec* parts, int count, off_t offset, int flags)
 
 cdef enum:
     MAX_IOVECS = 1024           # IOV_MAX of Linux
@@ -45,14 +49,16 @@ cdef size_t advance(iovec* parts, size_t count, size_t done) noexcept nogil:
     return i
 
 
-cdef int read_all(int fd, iovec* parts, size_t count, uint64_t position) except -1 nogil:
+cdef int read_all(int fd, iovec* parts, size_t count, uint64_t position, bint wait) except -1 nogil:
     cdef ssize_t got
     cdef size_t used
     cdef int error
     while count:
-        got = preadv(fd, parts, <int> count, position)
+        got = preadv2(fd, parts, <int> count, position, 0 if wait else RWF_NOWAIT)
         if got < 0:
             error = errno
+            if not wait and (error == EAGAIN or error == EOPNOTSUPP):
+                return 0
             with gil:
                 if error != EINTR:
                     raise refused("source_unreadable", f"read at byte {position}", error)
@@ -65,7 +71,7 @@ cdef int read_all(int fd, iovec* parts, size_t count, uint64_t position) except 
         parts += used
         count -= used
         position += got
-    return 0
+    return 1
 
 
 @cython.final
@@ -159,14 +165,24 @@ cdef class Plan:
             memcpy(out, PyBytes_AS_STRING(self.head) + position, taken)
         if left > taken:
             with nogil:
-                self.read(fd, out + taken, position + taken - ahead, left - taken)
+                self.read(fd, out + taken, position + taken - ahead, left - taken, True)
         return answer
+
+    def from_page_cache(self, int fd):
+        cdef bytes answer = PyBytes_FromStringAndSize(NULL, self.size)
+        cdef char* out = PyBytes_AS_STRING(answer)
+        cdef size_t ahead = len(self.head)
+        memcpy(out, PyBytes_AS_STRING(self.head), ahead)
+        return answer if self.payload == 0 or self.read(fd, out + ahead, 0, self.payload, False) else None
 
     def payload_from_fd(self, int fd):
         return self.from_fd(fd, len(self.head))
 
-    cdef int read(self, int fd, char* out, uint64_t position, uint64_t left) except -1 nogil:
-        """Read ``left`` bytes of the payload from ``position`` on; as many runs per call as lie close together."""
+    cdef int read(self, int fd, char* out, uint64_t position, uint64_t left, bint wait) except -1 nogil:
+        """Read ``left`` bytes of the payload from ``position`` on; as many runs per call as lie close together.
+
+        0 where that would ``wait`` for the disk and may not.
+        """
         cdef iovec parts[MAX_IOVECS]
         cdef size_t n, i = self.run_at(position)
         cdef uint64_t skip = position - self.at[i], offset, length, begin, cursor
@@ -190,8 +206,9 @@ cdef class Plan:
                 cursor = offset + length
                 skip = 0
                 i += 1
-            read_all(fd, parts, n, begin)
-        return 0
+            if not read_all(fd, parts, n, begin, wait):
+                return 0
+        return 1
 
     def from_buffer(self, const unsigned char[::1] data not None, uint64_t base, start=0, length=None):
         cdef uint64_t position, left, taken = 0, ahead = len(self.head), held = data.shape[0]

@@ -13,17 +13,18 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from libc.stdint cimport int64_t, uint8_t
 from libc.string cimport memchr, memcmp, memcpy, strlen
 from libc.time cimport gmtime_r, strftime, time_t, tm
-from posix.time cimport CLOCK_MONOTONIC, CLOCK_REALTIME
+from posix.time cimport CLOCK_MONOTONIC
 
 from streamgate.native.accesslog cimport AccessLog
 from streamgate.native.cat cimport Answer, Asked, MAX_TOKEN, Token, Verifier
 from streamgate.native.http1 cimport Head, Limits, Method, Selection, Span, Verdict, names, parse, select
 from streamgate.native.limiter cimport Limiter
+from streamgate.native.receiver cimport Poller, Receiver, packed
 from streamgate.native.s3fifo cimport Cache
-from streamgate.native.sender cimport NS, Sender, clock, iovec, part
+from streamgate.native.sender cimport NS, clock, iovec, lines, part
 from streamgate.native.stored cimport Stored
 from streamgate.native.tally cimport (
-    ABORTED_CLIENT, ABORTED_TIMEOUT, HANDED, HITS, REFUSED, TOKENS_READ, TOKENS_REMEMBERED, Tally,
+    ABORTED_CLIENT, ABORTED_TIMEOUT, HANDED, HITS, MISSES, REFUSED, TOKENS_READ, TOKENS_REMEMBERED, Tally,
 )
 
 from streamgate.native import stored as _stored
@@ -32,11 +33,8 @@ from streamgate.native.tally import COUNTERS, LATENCIES, ROUTES, STATUSES
 # For Python too: a cimported type is no name of the module.
 globals()["Stored"] = _stored.Stored
 
-cdef extern from "<sys/socket.h>" nogil:
-    enum: AF_INET, AF_INET6
-
-cdef extern from "<arpa/inet.h>" nogil:
-    int inet_pton(int family, const char* text, void* address)
+cdef extern from "<time.h>" nogil:
+    enum: CLOCK_REALTIME_COARSE
 
 cdef extern from "text.h" nogil:
     char* put_text(char* at, const char* text)
@@ -69,14 +67,13 @@ cdef class Factory:
     def __cinit__(self, object loop, *, Cache cache not None, Verifier verifier=None, object open_assets=None,
                   object health not None, object fallback not None, object problem not None,
                   object unsatisfiable not None, object negotiate not None, object counters not None,
-                  object trusts=None, Limiter by_address=None, Limiter by_token=None, AccessLog log=None,
+                  object trusts=None, object cutter=None, Limiter by_address=None, Limiter by_token=None, AccessLog log=None,
                   tuple plain=(), bint by_origin=False, size_t per_address=1024,
                   size_t line=8190, size_t field=8190, size_t fields=100, size_t head=65536, size_t connections=10000,
                   double head_timeout=10, double keepalive_timeout=75, double send_timeout=60):
-        cdef Py_buffer view
         self.loop, self.cache, self.verifier, self.open_assets = loop, cache, verifier, open_assets
         self.health, self.fallback, self.problem, self.unsatisfiable = health, fallback, problem, unsatisfiable
-        self.negotiate, self.trusts, self.log, self.plain = negotiate, trusts, log, plain
+        self.negotiate, self.trusts, self.log, self.plain, self.cutter = negotiate, trusts, log, plain, cutter
         self.by_origin, self.by_address, self.by_token = by_origin, by_address, by_token
         self.limits.line, self.limits.field, self.limits.fields, self.limits.head = line, field, fields, head
         self.most, self.per_address, self.addresses = connections, per_address, {}
@@ -84,6 +81,7 @@ cdef class Factory:
         self.send_timeout = <int64_t> (send_timeout * NS)
         self.tick = min(max(min(self.head_timeout, self.keepalive_timeout, self.send_timeout) // TICKS, NS // 100), NS)
         self.connections, self.codings, self.date_second, self.tally = set(), {}, -1, Tally(counters)
+        self.poller = Poller(loop)
 
     def __call__(self, bytes peer=None):
         cdef Protocol made = Protocol(self)
@@ -105,8 +103,8 @@ cdef class Factory:
     cdef bint is_open(self, const uint8_t* path, size_t size) except -1:
         """Whether the asset of a path below /v/ may be seen without a token; those that do not exist may not."""
         cdef const uint8_t* end
-        if self.open_assets is None:
-            return True
+        if not self.open_assets:
+            return self.open_assets is None
         end = <const uint8_t*> memchr(path + 3, 47, size - 3)
         if end == NULL:
             return False
@@ -159,7 +157,7 @@ cdef class Factory:
 
 
 @cython.final
-cdef class Protocol(Sender):
+cdef class Protocol(Receiver):
     def __cinit__(self, Factory factory not None):
         self.factory, self.fd, self.peer = factory, -1, b""
         self.tally, self.log, self.loop = factory.tally, factory.log, factory.loop
@@ -178,7 +176,7 @@ cdef class Protocol(Sender):
         if not self.introduced:
             peer = transport.get_extra_info("peername")
             if isinstance(peer, tuple):
-                self.set_address(_packed(peer[0].partition("%")[0].encode("ascii", "replace")))
+                self.set_address(packed(peer[0].partition("%")[0].encode("ascii", "replace")))
         self.behind_proxy = factory.trusts is not None and factory.trusts(self.peer)
         if self.address_size and not self.behind_proxy:
             self.counted = factory.count(self.peer)
@@ -190,6 +188,7 @@ cdef class Protocol(Sender):
         # By exact type: whatever encrypts, or only wraps, has no descriptor here.
         if type(transport) in factory.plain:
             self.fd = transport.get_extra_info("socket").fileno()
+            self.loop.call_soon(self.take_over, factory.poller)     # transports begin to read after this
 
     cdef int set_address(self, bytes packed) except -1:
         """The client's address, or none; an IPv4 one inside of IPv6 (RFC 4291 section 2.5.5.2) is what it is."""
@@ -205,6 +204,7 @@ cdef class Protocol(Sender):
     def connection_lost(self, object exc):
         self.fd = -1
         self.ended = True
+        self.give_back()
         self.factory.discard(self)
         if self.out is not None:
             self.tally.row[ABORTED_CLIENT] += 1
@@ -214,10 +214,20 @@ cdef class Protocol(Sender):
         self.transport = self.handler = self.stash = self.begun = None
 
     def eof_received(self):
-        if self.out is not None and self.fd >= 0:
-            self.last = True        # the client will say no more, but it still listens
+        # It will say no more, but it still listens; under TLS nobody does.
+        self.half_closed = not self.tls
+        if self.half_closed and self.owes():
             return True
         return self.handler.eof_received() if self.handler is not None else None
+
+    cdef bint owes(self) except -1:
+        """Whether answers are under way, or to come; the handler's becomes its last."""
+        if self.out is not None or self.stash is not None:
+            return True
+        if self.handler is None or self.handler.idle or self.surrendered:
+            return False
+        self.handler.end()
+        return True
 
     def pause_writing(self):
         self.paused = True
@@ -238,24 +248,27 @@ cdef class Protocol(Sender):
 
     def go_on(self):
         """After an answer that took its time: end, or take up what was put aside."""
-        if self.ended:
-            return
-        if self.last:
-            self.close()
-        else:
+        last = self.last
+        if not self.ended and not last:
             self.take_up()
+        if not self.ended and (last or self.half_closed and not self.owes()):
+            self.close()
 
     def data_received(self, bytes data not None):
+        self.receive(raw(data), PyBytes_GET_SIZE(data))
+
+    cdef int receive(self, const uint8_t* data, size_t size) except -1:
         if self.ended:
-            return
+            return 0
         self.began = clock(CLOCK_MONOTONIC)
         if self.surrendered:
             self.quiet_since = self.began
-            self.handler.data_received(data)
+            self.handler.data_received(PyBytes_FromStringAndSize(<const char*> data, size))
         elif self.out is not None or self.stash is not None or self.refusal is not None:
-            self.put_aside(raw(data), PyBytes_GET_SIZE(data))
+            self.put_aside(data, size)
         else:
-            self.feed(data)
+            self.feed(data, size)
+        return 0
 
     # What the server calls.
 
@@ -281,25 +294,23 @@ cdef class Protocol(Sender):
 
     # Heads.
 
-    cdef int feed(self, bytes data) except -1:
-        """Take the heads in ``data`` one by one."""
+    cdef int feed(self, const uint8_t* at, size_t left) except -1:
+        """Take the heads one by one."""
         cdef Factory factory = self.factory
         cdef Head head
         cdef Verdict verdict
-        cdef const uint8_t* at
-        cdef size_t left, size
+        cdef bytes data
         if self.begun is not None:
-            size = PyBytes_GET_SIZE(data)
-            data, self.begun = self.begun + data, None
-            left = PyBytes_GET_SIZE(data)
-            if left <= factory.limits.head and memchr(raw(data) + (left - size), 10, size) == NULL:
+            data, self.begun = self.begun + PyBytes_FromStringAndSize(<const char*> at, left), None
+            if <size_t> PyBytes_GET_SIZE(data) <= factory.limits.head and memchr(at, 10, left) == NULL:
                 self.begun = data
                 return 0            # no line has come to its end, so no head has
-        at, left = raw(data), PyBytes_GET_SIZE(data)
+            at, left = raw(data), PyBytes_GET_SIZE(data)
         while left:
             if at[0] == 13 and left < 3 and (left == 1 or at[1] == 10):
                 verdict = Verdict.INCOMPLETE
                 if left == 2:
+                    self.head_since = 0
                     return 0
             elif at[0] == 13 and at[1] == 10:
                 at += 2             # empty lines in front of a request (RFC 9112 section 2.2)
@@ -340,6 +351,7 @@ cdef class Protocol(Sender):
         """Give the handler a whole head, or all that is left."""
         if self.handler is None:
             self.shared = True
+            self.give_back()
             self.handler = self.factory.fallback(self.peer)
             self.handler.connection_made(self.transport)
         if self.unbuffered:
@@ -358,10 +370,7 @@ cdef class Protocol(Sender):
             self.stash, self.last = None, True
         elif not self.last:
             self.stash = (self.stash or b"") + PyBytes_FromStringAndSize(<const char*> data, size)
-        if not self.reading_paused:
-            self.reading_paused = True
-            self.transport.pause_reading()
-        return 0
+        return self.hold()
 
     cdef int take_up(self) except -1:
         """Go on with what was put aside."""
@@ -369,12 +378,10 @@ cdef class Protocol(Sender):
         self.stash = None
         if self.ended:
             return 0
-        if self.reading_paused:
-            self.reading_paused = False
-            self.transport.resume_reading()
+        self.release()
         if data is not None:
             self.began = clock(CLOCK_MONOTONIC)
-            self.feed(data)
+            self.feed(raw(data), PyBytes_GET_SIZE(data))
         return 0
 
     cdef int refuse(self, str code) except -1:
@@ -422,7 +429,7 @@ cdef class Protocol(Sender):
         cdef uint8_t[MAX_KEY + MAX_CODING] key
         cdef Stored stored
         cdef bytes suffix
-        cdef bint open_to_all
+        cdef bint open_to_all, hit
         if factory.by_origin and head.origin.at != NULL or head.forwarded and self.behind_proxy:
             return 0
         if head.cookie.at != NULL and memmem(head.cookie.at, head.cookie.size, TOKEN_NAME, strlen(TOKEN_NAME)) != NULL:
@@ -438,11 +445,19 @@ cdef class Protocol(Sender):
         # No key of a coded form has a spelling as a path.
         if size < 4 or size > MAX_KEY or memcmp(path, b"/v/", 3) != 0 or memchr(path, 59, size) != NULL:
             return 0
+        # Some ms late: what is told of time is told in seconds, but for the log.
+        self.now = clock(CLOCK_REALTIME_COARSE)
         open_to_all = factory.is_open(path, size)
         if not open_to_all:
             if token == NULL or factory.verifier is None or not self.permitted(head, token, token_size, path, size):
                 return 0
         stored = factory.cache.find(path, size)
+        hit = stored is not None
+        if (
+            not hit and factory.cutter is not None and head.method == Method.GET and head.range_.at == NULL
+            and head.if_none_match.at == NULL
+        ):
+            stored = factory.cutter(PyBytes_FromStringAndSize(<const char*> path, size), not open_to_all)
         if stored is None:
             return 0
         if stored.negotiable and head.accept_encoding.at != NULL and not (
@@ -458,10 +473,9 @@ cdef class Protocol(Sender):
         # An asset that was gated or opened since is answered by those who know how.
         if stored.gated == open_to_all:
             return 0
-        self.now = clock(CLOCK_REALTIME)
         if stored.until <= self.now // NS or not self.admitted(not open_to_all):
             return 0
-        self.tally.row[HITS] += 1
+        self.tally.row[HITS if hit else MISSES] += 1
         self.record.method, self.record.traceparent = head.verb, head.traceparent
         self.record.user_agent = head.user_agent
         self.record.path.at, self.record.path.size = path, size
@@ -486,7 +500,7 @@ cdef class Protocol(Sender):
         asked.host, asked.host_size = head.host.at, head.host.size
         asked.path, asked.path_size = path, size
         asked.address, asked.address_size = self.address, self.address_size
-        asked.now = clock(CLOCK_REALTIME) // NS
+        asked.now = self.now // NS
         if (
             self.token is not None
             and <size_t> PyBytes_GET_SIZE(self.token_text) == token_size
@@ -535,16 +549,16 @@ cdef class Protocol(Sender):
             stored = self.factory.unsatisfiable(stored.size, stored.route, stored.fd >= 0)
             status, self.first, self.stop = 416, 0, stored.size
             part(&parts[0], UNSATISFIED, strlen(UNSATISFIED))
-            _line(&parts[1], stored.head)
+            lines(&parts[1], stored.head)
             count = 2
         elif selection == Selection.PART:
             status = 206
             part(&parts[0], PARTIAL, strlen(PARTIAL))
-            _line(&parts[1], stored.head)
-            _line(&parts[2], stored.content)
+            lines(&parts[1], stored.head)
+            lines(&parts[2], stored.content)
             count = 3
         else:
-            _line(&parts[0], stored.whole if status == 200 else stored.unchanged)
+            lines(&parts[0], stored.whole if status == 200 else stored.unchanged)
         self.last = head.close or self.factory.health.state == "stopping"
         self.record.status = status
         part(&parts[count], fields, self.write_fields(stored, fields))
@@ -573,20 +587,6 @@ cdef class Protocol(Sender):
         at[0], at[1], at[2], at[3] = 46, 48 + spent // 100 % 10, 48 + spent // 10 % 10, 48 + spent % 10
         at = put_text(at + 4, LAST if self.last else END)
         return at - start
-
-
-cdef bytes _packed(bytes text):
-    """An address as a socket names it, without its zone; b"" where it is none."""
-    cdef uint8_t[16] address
-    if inet_pton(AF_INET, PyBytes_AS_STRING(text), address) == 1:
-        return address[:4]
-    if inet_pton(AF_INET6, PyBytes_AS_STRING(text), address) == 1:
-        return address[:16]
-    return b""
-
-
-cdef inline void _line(iovec* part, bytes data) noexcept:
-    part.iov_base, part.iov_len = PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data)
 
 
 cdef inline bint _equal(Span field, bytes text) noexcept:

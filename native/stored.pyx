@@ -3,6 +3,8 @@
 cimport cython
 from libc.stdint cimport INT64_MAX, int64_t
 
+from streamgate.native.mapped cimport Cut
+
 from streamgate.native.tally import ROUTES
 
 
@@ -19,6 +21,8 @@ cdef class Stored:
         self.tag, self.head, self.content, self.owner, self.kind = tag, head, content, owner, ROUTES.index(route)
         if isinstance(body, bytes):
             self.body, self.fd, self.size = body, -1, len(body)
+        elif isinstance(body, Cut):
+            self.cut, self.body, self.fd, self.size = body, b"", -1, body.size
         else:
             self.body = b""
             self.fd, self.offset, self.size = body

@@ -16,7 +16,7 @@ COUNTERS = (
     *(f"response_bytes/{route}" for route in ROUTES),
     *(f"request_seconds/{route}/{bound}" for route in ROUTES for bound in (*LATENCIES, "inf")),
     *(f"request_ns/{route}" for route in ROUTES),
-    "cache_lookups/hit", "native_answers", "native_handed_on", "connections_refused",
+    "cache_lookups/hit", "cache_lookups/miss", "native_answers", "native_handed_on", "connections_refused",
     "native_tokens_read", "native_tokens_remembered",
     "requests_aborted/client", "requests_aborted/timeout", "requests_aborted/source",
 )

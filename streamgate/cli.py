@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import json
+import importlib
 import os
 import sys
 from collections.abc import Iterator
@@ -17,9 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from streamgate.admin_cli import admin
 from streamgate.errors import StreamGateError
-from streamgate.token_cli import token
 
 if TYPE_CHECKING:
     from streamgate.storage.assets import Asset
@@ -31,8 +29,21 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 INTERRUPTED = 130  # 128 + SIGINT, as shells tell it
 
 
+# Groups of commands in modules of their own, imported where they are asked for.
+_GROUPS = {"admin": "streamgate.admin_cli", "token": "streamgate.token_cli"}
+
+
 class _Commands(click.Group):
     """A group that prints a StreamGateError as one line and exits with 1; Ctrl-C gives 130."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), *_GROUPS])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _GROUPS:
+            return super().get_command(ctx, cmd_name)
+        found: click.Command = getattr(importlib.import_module(_GROUPS[cmd_name]), cmd_name)
+        return found
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -122,6 +133,8 @@ def inspect(file: Path, as_json: bool) -> None:
     asset = _open(file)
     told = report.describe(asset.indexes, [s.path.name for s in asset.sources], asset.presentation, asset.findings)
     if as_json:
+        import json
+
         click.echo(json.dumps(told, indent=2, ensure_ascii=False))
         return
     from streamgate.tables import show
@@ -204,12 +217,6 @@ def config(config_file: Path | None, defaults: bool) -> None:
     from streamgate.core.config import Settings, load, render_toml
 
     click.echo(render_toml(Settings() if defaults else load(config_file)), nl=False)
-
-
-main.add_command(token)
-
-
-main.add_command(admin)
 
 
 if __name__ == "__main__":

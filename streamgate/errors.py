@@ -96,9 +96,11 @@ CODES: dict[str, Code] = {
     # The operator's and the command line's.
     "config_invalid": Code(500, "internal", False, "a setting is wrong"),
     "store_unavailable": Code(503, "internal", True, "the machine's store cannot be read or written"),
+    "revocation_ended": Code(400, "internal", False, "what was to be revoked has ended by itself"),
     "worker_failed": Code(500, "internal", True, "a process that serves could not be started"),
     "not_acknowledged": Code(503, "internal", True, "not every process has answered in time"),
     "admin_unreachable": Code(503, "internal", True, "no server answers at the operator's socket"),
+    "files_too_few": Code(500, "internal", False, "a process may not have enough files open"),
     "listen_failed": Code(500, "internal", False, "the address cannot be listened on"),
     "output_exists": Code(409, "creator", False, "the output folder is not empty"),
     "output_failed": Code(507, "internal", True, "the output cannot be written"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,10 +24,13 @@ from edge.tiers.stored import tier_of
 from edge.tiers.tier import CacheTier, Terms
 from streamgate.core.settings import EdgeSettings
 from streamgate.core.telemetry import Telemetry
+from streamgate.errors import StreamGateError
 from streamgate.native.s3fifo import Cache
 
 # A file that is thrown out keeps its room on the disk until every worker has let it go.
 _SWEEP_S = 10.0
+# One that fails is let go by all who have it open as soon as one of them has seen it.
+_LOOK_S = 0.2
 
 
 class Tiers:
@@ -41,6 +45,7 @@ class Tiers:
         self._telemetry = telemetry
         self.memory = MemoryTier(settings, cors, pool)
         self.disk = DiskTier(data, settings.disk_bytes, pool, telemetry, retry=settings.disk_retry)
+        self.disk.on_loss = self.memory.forget
         # Coded forms of what is no media: the hot path has no business with them.
         self.pages: Cache[Entry] = Cache(settings.cache_bytes // 8)
         self.negatives = Negatives(settings.failure_ttl)
@@ -100,6 +105,12 @@ class Tiers:
         return made, self.memory.put(key, made, terms), False
 
     async def _sweep(self) -> None:
+        loop = asyncio.get_running_loop()
+        swept, seen = loop.time(), 0
         while True:
-            await asyncio.sleep(_SWEEP_S)
-            await self._pool.run(self.memory.sweep, self.disk.keep_hot)
+            await asyncio.sleep(_LOOK_S)
+            with contextlib.suppress(StreamGateError):  # overloaded: the next time
+                removals = await self._pool.run(self.disk.look)
+                if removals != seen or loop.time() - swept >= _SWEEP_S:
+                    await self._pool.run(self.memory.sweep, self.disk.keep_hot)
+                    swept, seen = loop.time(), removals

@@ -12,6 +12,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from edge.entries import Entry
@@ -61,12 +62,15 @@ class DiskTier:
         self._making = threading.RLock()  # making it may fail
         self._lookups = Flights(pool)
         self._keeps = False
+        self._bytes = 0
         self._verified: set[str] = set()
         self._claims: Claims | None = None
+        # Told of an open object that fails: who else keeps it forgets it.
+        self.on_loss: Callable[[str, FileBody], None] = lambda key, body: None
         # Where this process tells others how far its growing files are.
         self.address = ""
         # Told by one worker, for workers' numbers are added up.
-        telemetry.watch("disk_bytes", lambda: self._ledger.bytes if self._ledger and self._keeps else 0)
+        telemetry.watch("disk_bytes", lambda: self._bytes if self._ledger and self._keeps else 0)
         telemetry.watch("disk_writes_off", lambda: float(budget > 0 and not self.writable))
 
     async def start(self) -> None:
@@ -173,14 +177,16 @@ class DiskTier:
 
     def failed(self, error: OSError) -> None:
         """The disk did not do what was asked: no more writes for a while."""
+        if isinstance(error, FileNotFoundError) and self._ledger is not None:
+            # Somebody removed the folder under us: it is made anew, by whoever needs it first.
+            _log.warning("the folder of the disk tier has gone and is made anew")
+            with self._making:
+                self.close()
+            return
         if self.writable:
             _log.warning("the disk tier takes no writes", reason=os.strerror(error.errno or 0), retry=self._retry)
             self._telemetry.count("disk_failures")
         self._off_until = self._clock() + self._retry
-        if isinstance(error, FileNotFoundError):
-            # Somebody removed the folder under us: it is made anew.
-            with self._making:
-                self.close()
 
     def corrupt(self, digest: str, reason: str) -> None:
         """Throw out an object that is not what was written. Blocking."""
@@ -190,11 +196,27 @@ class DiskTier:
             with contextlib.suppress(OSError):
                 self._object(digest).unlink()
 
+    def look(self) -> int:
+        """A number that changes whenever a worker throws an object out that fails, or is told to; blocking."""
+        ledger = self._ledger
+        if ledger is None:
+            return 0
+        self._bytes = ledger.bytes
+        return ledger.removed
+
+    def _lost(self, key: str, body: FileBody) -> None:
+        """An open object does not give its bytes any more: a miss, from now on and for all."""
+        self.on_loss(key, body)
+        # By now there may be a good one in its place.
+        if not body.gone():
+            self.corrupt(body.digest, "it ended too early, or could not be read, while it was being sent")
+
     def keeper(self) -> bool:
         """Whether this worker looks after the tier for all: the first that asks, as long as it lives. Blocking."""
-        if self._ledger is None:
+        ledger = self._ledger
+        if ledger is None:
             return False
-        self._keeps = self._keeps or self._ledger.keep()
+        self._keeps = ledger.keep()
         if self._keeps and self._claims is not None:
             self._claims.sweep()
         return self._keeps
@@ -247,6 +269,7 @@ class DiskTier:
         except Corrupt as corrupt:
             self.corrupt(path.name, str(corrupt))
             return None
+        entry.body.on_failure = partial(self._lost, key)
         if self._ledger is not None:
             self._ledger.hit(path.name)
         return entry

@@ -1,14 +1,15 @@
-"""What the disk tier holds, for all workers of the node: a page of memory that they share, kept by S3-FIFO in bytes.
+"""What the disk tier holds, for all workers of the node: a file that they share, kept by S3-FIFO in bytes.
 
 The truth is the folder: an object is there if its file is. The ledger says how many bytes that is and who leaves
-next; it is made anew from names, sizes and times when a node starts, and when a worker was killed while it wrote here.
+next; it is made anew from names, sizes and times when a node starts, when a worker was killed while it wrote here, and
+when somebody cut or overwrote it. It is read and written, never mapped: a page of a file that was cut is a SIGBUS.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
-import mmap
 import os
 import re
 import threading
@@ -18,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-_MAGIC = 0x31_72_65_67_64_65_6C_53
+_MAGIC = 0x32_72_65_67_64_65_6C_53
 _NAME = re.compile(r"[0-9a-f]{32}")
 _SMALL, _MAIN = 0, 1
 # Records that a queue can hold: objects are rarely smaller than this.
@@ -38,15 +39,17 @@ _HEAD = np.dtype(
         ("oldest", "<u8", (2,)),
         ("count", "<u8", (2,)),
         ("bytes", "<u8", (2,)),
+        ("removed", "<u8"),
     ]
 )
 _RECORD = np.dtype([("high", "<u8"), ("low", "<u8"), ("size", "<u8")])
+_WORD = np.dtype("<u8")
 
 
 class Ledger:
-    """The shared page in ``folder``, whose objects are below ``folder/objects``; at most ``budget`` bytes of them.
+    """The shared file in ``folder``, whose objects are below ``folder/objects``; at most ``budget`` bytes of them.
 
-    Everything but :meth:`hit` blocks. Raises OSError where the folder cannot be written.
+    Everything blocks. Raises OSError where the folder cannot be written, FileNotFoundError where it is another than before.
     """
 
     def __init__(self, folder: Path, budget: int, clear: Callable[[], None] = lambda: None) -> None:
@@ -55,38 +58,54 @@ class Ledger:
         self.budget = budget
         self.evictions = 0
         self._threads = threading.Lock()
-        # Held until this process ends: who can lock it alone is the first of the node.
-        self._presence = os.open(folder / "presence", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        self._lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        self._keeper = os.open(folder / "keeper", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        with self._locked():
-            self.first = self._alone()
-            self._map()
-            if self.first:
-                clear()
-                # By the clock that files' times are of.
-                self._head["booted"] = os.stat(folder / "ledger").st_mtime_ns
-                self._rebuild()
-                self._head["dirty"] = 0
-            fcntl.flock(self._presence, fcntl.LOCK_SH)
+        self._closed = False
+        self._files: dict[str, int] = {}
+        try:
+            # "presence" is held until this process ends: who can lock it alone is the first of the node.
+            for name in ("presence", "lock", "keeper", "ledger"):
+                self._files[name] = os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._fd = self._files["ledger"]
+            with self._threads, self._file_lock():
+                self.first = self._alone()
+                self._slots = int(min(max(self.budget // _TYPICAL, _LEAST), _MOST))
+                if self.first:
+                    clear()
+                    os.ftruncate(self._fd, 0)
+                self._load()
+                self._save()
+                #: When the first worker of the node came, by the clock of the disk: ns since 1970.
+                self.booted = int(self._head["booted"])
+                fcntl.flock(self._files["presence"], fcntl.LOCK_SH)
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Let the node's next start be the first again, if this was the last worker."""
-        for fd in (self._presence, self._lock, self._keeper):
+        self._closed = True
+        # The files stay open for threads that are still at work: their numbers must not become other files'.
+        for name in self._files.keys() & {"presence", "keeper"}:
+            fcntl.flock(self._files[name], fcntl.LOCK_UN)
+
+    def __del__(self) -> None:
+        for fd in self._files.values():
             os.close(fd)
 
     @property
-    def booted(self) -> int:
-        """When the first worker of the node came, by the clock of the disk: ns since 1970."""
-        return int(self._head["booted"])
+    def bytes(self) -> int:
+        """Bytes of all objects, as far as is known."""
+        head = self._read_head()
+        return int(head["bytes"].sum()) if head is not None else 0
 
     @property
-    def bytes(self) -> int:
-        """Bytes of all objects."""
-        return int(self._head["bytes"].sum())
+    def removed(self) -> int:
+        """Changes whenever a worker throws an object out before its time."""
+        head = self._read_head()
+        return int(head["removed"]) if head is not None else 0
 
     def __len__(self) -> int:
-        return int(self._head["count"].sum())
+        head = self._read_head()
+        return int(head["count"].sum()) if head is not None else 0
 
     def path(self, digest: str) -> Path:
         """Where the object's file is."""
@@ -95,37 +114,40 @@ class Ledger:
     def keep(self) -> bool:
         """Become the one worker that looks after the tier; False where another one is."""
         try:
-            fcntl.flock(self._keeper, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._files["keeper"], fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         return True
 
     def hit(self, digest: str, least: int = _MOST_HITS) -> None:
-        """Note that the object was asked for, unless ``least`` hits are noted already; takes no lock."""
+        """Note that the object was asked for, unless ``least`` hits are noted already; takes no lock, raises nothing."""
         place = _place(digest)
-        if self._hits[place] < min(least, _MOST_HITS):
-            self._hits[place] += 1
+        with contextlib.suppress(OSError):
+            hits = self._hits(place)
+            if hits < min(least, _MOST_HITS):
+                self._set_hits(place, hits + 1)
 
     def add(self, digest: str, size: int, publish: Callable[[], None]) -> bool:
         """Make room for an object of ``size`` bytes and ``publish`` its file; False where it is too large for the tier."""
         if size > self.budget // 8:
             return False
-        with self._locked(), self._changing():
+        with self._changing():
             self._forget(digest)
-            while self.bytes + size > self.budget and self.bytes:
+            while self._bytes + size > self.budget and self._bytes:
                 self._evict()
             publish()
-            ghost = self._ghosts[_place(digest)] == _fingerprint(digest)
+            ghost = self._at(self._ghosts_at + 8 * _place(digest), _WORD) == _fingerprint(digest)
             if ghost:
-                self._ghosts[_place(digest)] = 0
-            self._hits[_place(digest)] = 0
+                self._put(self._ghosts_at + 8 * _place(digest), _WORD, 0)
+            self._set_hits(_place(digest), 0)
             self._append(_MAIN if ghost else _SMALL, _record(digest, size))
         return True
 
     def remove(self, digest: str) -> bool:
         """Throw an object out; whether it was there."""
-        with self._locked(), self._changing():
+        with self._changing():
             self._forget(digest)
+            self._head["removed"] += 1
             try:
                 self.path(digest).unlink()
             except FileNotFoundError:
@@ -133,55 +155,102 @@ class Ledger:
         return True
 
     @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        # The file's lock is one process's against another's; it ends with the process, however that ends.
-        with self._threads:
-            fcntl.flock(self._lock, fcntl.LOCK_EX)
-            try:
-                yield
-            finally:
-                fcntl.flock(self._lock, fcntl.LOCK_UN)
+    def _file_lock(self) -> Iterator[None]:
+        # One process's against another's; it ends with the process, however that ends.
+        fcntl.flock(self._files["lock"], fcntl.LOCK_EX)
+        try:
+            # Who made the folder anew has other files, and knows nothing of a lock on ours.
+            for name, fd in self._files.items():
+                if os.stat(self._folder / name).st_ino != os.fstat(fd).st_ino:
+                    raise FileNotFoundError(errno.ENOENT, "the folder was made anew", str(self._folder))
+            yield
+        finally:
+            fcntl.flock(self._files["lock"], fcntl.LOCK_UN)
 
     @contextlib.contextmanager
     def _changing(self) -> Iterator[None]:
-        if self._head["dirty"]:
-            self._rebuild()
-        self._head["dirty"] = 1
-        try:
-            yield
-        finally:
-            self._head["dirty"] = 0
+        """The head in memory, to be changed; what fails half-way is found dirty by the next one."""
+        with self._threads:
+            if self._closed:
+                raise FileNotFoundError(errno.ENOENT, "the folder was left", str(self._folder))
+            with self._file_lock():
+                self._load()
+                self._head["dirty"] = 1
+                self._put(0, _HEAD, self._head)
+                yield
+                self._save()
 
     def _alone(self) -> bool:
         try:
-            fcntl.flock(self._presence, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._files["presence"], fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         return True
 
-    def _map(self) -> None:
-        slots = min(max(self.budget // _TYPICAL, _LEAST), _MOST)
-        fd = os.open(self._folder / "ledger", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    def _load(self) -> None:
+        """Read the head, or make everything anew where it cannot be believed."""
+        # Others may have begun with another budget: the room for records is what they made.
+        size = os.fstat(self._fd).st_size
+        if _size(_slots(size)) == size and _slots(size) >= _LEAST:
+            self._slots = _slots(size)
+        head = self._read_head()
+        if head is not None and not head["dirty"]:
+            self._head = head
+            return
+        self._head = np.zeros((), _HEAD)
+        # What was there may be garbage, ghosts and hits too; and a hole that cannot be filled later would be an error.
+        os.ftruncate(self._fd, 0)
+        os.posix_fallocate(self._fd, 0, _size(self._slots))
+        # By the clock that files' times are of.
+        self._head["booted"] = os.fstat(self._fd).st_mtime_ns
+        self._head["removed"] = int(self._head["booted"])
+        self._rebuild()
+
+    def _save(self) -> None:
+        self._head["magic"], self._head["slots"], self._head["dirty"] = _MAGIC, self._slots, 0
+        self._put(0, _HEAD, self._head)
+
+    def _read_head(self) -> Any:
+        """The head as it is written down; None where it cannot be right."""
         try:
-            if self.first:
-                os.ftruncate(fd, 0)
-                os.ftruncate(fd, _size(slots))
-                # A hole that cannot be filled later would be a SIGBUS.
-                os.posix_fallocate(fd, 0, _size(slots))
-            else:
-                # Others may have begun with another budget: the room for records is what they made.
-                slots = _slots(os.fstat(fd).st_size)
-            page = mmap.mmap(fd, _size(slots))
-        finally:
-            os.close(fd)
-        self._head: Any = np.frombuffer(page, _HEAD, 1)[0]
-        at = _HEAD.itemsize
-        self._rings: Any = np.frombuffer(page, _RECORD, 2 * slots, at).reshape(2, slots)
-        at += 2 * slots * _RECORD.itemsize
-        self._ghosts: Any = np.frombuffer(page, "<u8", _PLACES, at)
-        self._hits: Any = np.frombuffer(page, np.uint8, _PLACES, at + 8 * _PLACES)
-        self._slots = slots
-        self._head["magic"], self._head["slots"] = _MAGIC, slots
+            if os.fstat(self._fd).st_size != _size(self._slots):
+                return None
+            head = self._at(0, _HEAD)
+        except OSError:
+            return None
+        right = (
+            head["magic"] == _MAGIC
+            and head["slots"] == self._slots
+            and (head["count"] <= self._slots).all()
+            and (head["oldest"] < self._slots).all()
+            and (head["bytes"][head["count"] == 0] == 0).all()
+        )
+        return head if right else None
+
+    def _at(self, at: int, kind: np.dtype[Any]) -> Any:
+        """What lies at a place of the file; zeros where that has ended."""
+        return np.frombuffer(os.pread(self._fd, kind.itemsize, at).ljust(kind.itemsize, b"\0"), kind)[0].copy()
+
+    def _put(self, at: int, kind: np.dtype[Any], value: object) -> None:
+        os.pwrite(self._fd, np.array(value, kind).tobytes(), at)
+
+    @property
+    def _bytes(self) -> int:
+        return int(self._head["bytes"].sum())
+
+    @property
+    def _ghosts_at(self) -> int:
+        return int(_HEAD.itemsize) + 2 * self._slots * int(_RECORD.itemsize)
+
+    def _hits(self, place: int) -> int:
+        found = os.pread(self._fd, 1, self._ghosts_at + 8 * _PLACES + place)
+        return found[0] if found else 0
+
+    def _set_hits(self, place: int, hits: int) -> None:
+        os.pwrite(self._fd, bytes((hits,)), self._ghosts_at + 8 * _PLACES + place)
+
+    def _record_at(self, queue: int, at: int) -> int:
+        return int(_HEAD.itemsize) + (queue * self._slots + at) * int(_RECORD.itemsize)
 
     def _rebuild(self) -> None:
         """Read names, sizes and times; what has been in use most recently leaves last."""
@@ -198,24 +267,26 @@ class Ledger:
             self._head[name] = 0
         for _, digest, size in sorted(found):
             self._append(_MAIN, _record(digest, size))
-        while self.bytes > self.budget:
+        while self._bytes > self.budget:
             self._evict()
 
     def _append(self, queue: int, record: tuple[int, int, int]) -> None:
         if self._head["count"][queue] == self._slots:
             self._drop(queue)
         at = int(self._head["oldest"][queue] + self._head["count"][queue]) % self._slots
-        self._rings[queue, at] = record
+        self._put(self._record_at(queue, at), _RECORD, record)
         self._head["count"][queue] += 1
         self._head["bytes"][queue] += record[2]
 
     def _take(self, queue: int) -> tuple[int, int, int]:
         """The oldest record of ``queue`` leaves it."""
         at = int(self._head["oldest"][queue])
-        high, low, size = (int(part) for part in self._rings[queue, at])
+        high, low, size = (int(part) for part in self._at(self._record_at(queue, at), _RECORD))
         self._head["oldest"][queue] = (at + 1) % self._slots
         self._head["count"][queue] -= 1
-        self._head["bytes"][queue] -= size
+        left = int(self._head["bytes"][queue]) - size
+        # What somebody wrote over our records must not keep us from ending.
+        self._head["bytes"][queue] = left if left > 0 and self._head["count"][queue] else 0
         return high, low, size
 
     def _evict(self) -> None:
@@ -225,20 +296,21 @@ class Ledger:
             queue = _MAIN if full or not self._head["count"][_SMALL] else _SMALL
             record = self._take(queue)
             if not record[2]:  # a hole
-                if not len(self):
+                if not self._head["count"].any():
                     return
                 continue
             digest = _digest(record)
             place = _place(digest)
-            if queue == _MAIN and self._hits[place]:
-                self._hits[place] -= 1
-            elif queue == _SMALL and self._hits[place] >= _PROMOTED:
-                self._hits[place] = 0
+            hits = self._hits(place)
+            if queue == _MAIN and hits:
+                self._set_hits(place, min(hits, _MOST_HITS) - 1)
+            elif queue == _SMALL and hits >= _PROMOTED:
+                self._set_hits(place, 0)
             else:
                 break
             self._append(_MAIN, record)
         if queue == _SMALL:
-            self._ghosts[place] = _fingerprint(digest)
+            self._put(self._ghosts_at + 8 * place, _WORD, _fingerprint(digest))
         self._unlink(digest)
 
     def _drop(self, queue: int) -> None:
@@ -259,10 +331,12 @@ class Ledger:
             oldest, count = int(self._head["oldest"][queue]), int(self._head["count"][queue])
             # What is behind the end goes on at the beginning.
             for first, last in ((oldest, min(oldest + count, self._slots)), (0, oldest + count - self._slots)):
-                part = self._rings[queue][first : max(first, last)]
+                size = max(last - first, 0) * int(_RECORD.itemsize)
+                raw = os.pread(self._fd, size, self._record_at(queue, first)).ljust(size, b"\0")
+                part = np.frombuffer(raw, _RECORD)
                 for at in np.flatnonzero((part["low"] == low) & (part["high"] == high)):
-                    self._head["bytes"][queue] -= part[at]["size"]
-                    part[at]["size"] = 0
+                    self._head["bytes"][queue] -= min(part["size"][at], self._head["bytes"][queue])
+                    self._put(self._record_at(queue, first + int(at)), _RECORD, (high, low, 0))
 
 
 def _size(slots: int) -> int:

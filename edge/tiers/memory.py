@@ -6,17 +6,18 @@ cache, and sends it from there.
 
 from __future__ import annotations
 
-import resource
 import weakref
 from collections.abc import Callable
 from dataclasses import replace
 
+from edge.ceilings import kept_objects
 from edge.cors import Cors
 from edge.entries import Entry
 from edge.threads import Pool
 from edge.tiers.objects import FileBody
 from edge.tiers.stored import stored
 from edge.tiers.tier import Terms
+from streamgate.core.lifecycle import file_limit
 from streamgate.core.settings import EdgeSettings
 from streamgate.errors import StreamGateError
 from streamgate.native.s3fifo import Cache
@@ -40,7 +41,7 @@ class MemoryTier:
         self._largest = settings.memory_object
         self._compress_min = settings.compress_min
         # An open file takes a place like this many bytes: so one eviction serves both limits.
-        files = min(settings.open_objects, max(16, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4))
+        files = kept_objects(settings, file_limit())
         self._file_cost = max(_OVERHEAD, capacity // files)
         self._cors = cors
         self._pool = pool
@@ -93,6 +94,12 @@ class MemoryTier:
         if kept and isinstance(body, FileBody):
             self._files[key] = body
         return kept
+
+    def forget(self, key: str, body: FileBody) -> None:
+        """Let go of an entry whose body is this one."""
+        found = self.index.peek(key.encode())
+        if found is not None and isinstance(found.owner, Entry) and found.owner.body is body:
+            self.index.remove(key.encode())
 
     def sweep(self, hot: Callable[[FileBody], None]) -> int:
         """Let go of files that were thrown out of the disk tier, and call ``hot`` with the others; how many went."""

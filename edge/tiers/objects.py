@@ -6,6 +6,7 @@ import json
 import os
 import struct
 import zlib
+from collections.abc import Callable
 from hashlib import blake2b
 
 from edge.entries import Entry
@@ -29,7 +30,7 @@ class Corrupt(Exception):
 class FileBody:
     """The body of an open object. The file stays open as long as somebody holds this, even where its name is gone."""
 
-    __slots__ = ("__weakref__", "crc", "digest", "fd", "offset", "size")
+    __slots__ = ("__weakref__", "crc", "digest", "fd", "offset", "on_failure", "size")
     kind = "disk"
     whole = False
 
@@ -39,10 +40,21 @@ class FileBody:
         self.size = size
         self.crc = crc
         self.digest = digest
+        self.on_failure: Callable[[FileBody], None] | None = None
 
     def read(self, start: int, length: int) -> bytes:
         """Bytes [start, start + length); blocking. Raises ``cache_failed`` where the disk has them no more."""
-        return read_exactly(self.fd, self.offset + start, length)
+        try:
+            return read_exactly(self.fd, self.offset + start, length)
+        except StreamGateError:
+            self.failed()
+            raise
+
+    def failed(self) -> None:
+        """The file does not give what it promised: tell who opened it, once; blocking."""
+        told, self.on_failure = self.on_failure, None
+        if told is not None:
+            told(self)
 
     def verify(self) -> None:
         """Read the whole body; blocking. Raises Corrupt where it is not what was written."""

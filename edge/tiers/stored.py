@@ -28,8 +28,8 @@ def stored(entry: Entry, terms: Terms, cors: Cors, compress_min: int) -> Stored 
     head["Cache-Status"] = heads.cache_status(tier_of(entry), asked=True)
     return Stored(
         entry.etag.encode(),
-        _lines(head),
-        _lines(content),
+        lines(head),
+        lines(content),
         where,
         route=terms.route,
         gated=terms.scope != "public",
@@ -45,5 +45,6 @@ def tier_of(entry: Entry) -> str:
     return "disk" if isinstance(entry.body, FileBody) else "memory"
 
 
-def _lines(fields: dict[str, str]) -> bytes:
+def lines(fields: dict[str, str]) -> bytes:
+    """The fields as a head has them."""
     return "".join(f"{name}: {value}\r\n" for name, value in fields.items()).encode("latin-1")

@@ -17,6 +17,8 @@ class Health:
 
     def __init__(self) -> None:
         self.state: State = "starting"
+        self.degraded = ""
+        """What is not as it should be, although the process is ready; empty where nothing is."""
         self._checks: dict[str, Callable[[], str | None]] = {}
 
     def add(self, name: str, check: Callable[[], str | None]) -> None:

@@ -7,6 +7,7 @@ import contextlib
 import os
 import resource
 import signal
+import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +16,6 @@ from streamgate.core.health import Health
 from streamgate.core.logging import get_logger
 
 _log = get_logger("streamgate.lifecycle")
-_OTHER_FILES = 256  # sources, logs, sockets of its own
 
 
 async def _nothing() -> None:
@@ -81,8 +81,14 @@ def open_standard_streams() -> None:
             os.open(os.devnull, os.O_RDWR)
 
 
-def raise_file_limit(connections: int) -> None:
-    """Let this process open as many files as it may, and say so where that is too few for so many connections.
+def file_limit() -> int:
+    """How many files this process may have open."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if soft == resource.RLIM_INFINITY else soft
+
+
+def raise_file_limit() -> None:
+    """Let this process open as many files as it may.
 
     Connections and sources are open files: of the usual soft limit, 1024, a burst of viewers would leave nothing.
     """
@@ -91,9 +97,6 @@ def raise_file_limit(connections: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     except (OSError, ValueError) as error:
         _log.warning("the limit of open files stays as it is", limit=soft, reason=str(error))
-        hard = soft
-    if hard != resource.RLIM_INFINITY and hard < connections + _OTHER_FILES:
-        _log.warning("fewer files can be open than connections are allowed", limit=hard, connections=connections)
 
 
 @contextlib.contextmanager

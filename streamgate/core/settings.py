@@ -45,12 +45,20 @@ class ServerSettings(Section):
         ge=0,
         le=256,
     )
+    hang_timeout: float = setting(
+        30.0,
+        "Time without a sign of life, of which there is one a second, after which a worker is killed and replaced. 0: never.",
+        unit="seconds",
+        ge=0,
+        le=3600,
+    )
     backlog: int = setting(
         1024, "Connections that may wait to be accepted; the kernel refuses more.", unit="connections", ge=1, le=65535
     )
     max_connections: int = setting(
         10_000,
-        "Open connections, shared out to the workers; a further one is answered 503 and closed.",
+        "Open connections, shared out to the workers; a further one is answered 503 and closed. "
+        "Of thousands at once some are closed unanswered.",
         unit="connections",
         ge=1,
         le=1_000_000,
@@ -371,6 +379,13 @@ class TokenSettings(Section):
     keys: str = setting(
         "",
         "Folder of key files (NAME.toml), which only their owner may read. Empty: keys in the folder server.data, where one is made.",
+    )
+    revalidate: float = setting(
+        0.5,
+        "Time between two looks at the folder of key files: a key that is removed, added or changed there counts by then. 0: only at a start or reload.",
+        unit="seconds",
+        ge=0,
+        le=3600,
     )
     issuer: str = setting("streamgate", "Issuer (iss) of the tokens made here, and of keys whose file names no other.")
     site: str = setting(

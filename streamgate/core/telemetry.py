@@ -75,6 +75,8 @@ METRICS: tuple[Metric, ...] = (
     Metric("log_lines_dropped", "counter", "", "Lines about requests that their file did not take."),
     Metric("accept_pauses", "counter", "", "Times that no connection could be accepted for want of files or memory."),
     Metric("worker_deaths", "counter", "", "Workers that died and were replaced."),
+    Metric("worker_seats_empty", "gauge", "", "Workers that are missing; those that there are take their connections."),
+    Metric("worker_hangs", "counter", "", "Workers that showed no sign of life and were killed."),
     Metric("reloads", "counter", "", "Reloads of settings and code, by result: ok, or an error code.", ("result",)),
     Metric(
         "segment_cut_seconds", "histogram", "seconds", "Reading and cutting one segment, or one block of it.", ("kind",)

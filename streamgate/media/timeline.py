@@ -108,7 +108,9 @@ def lay_out(track: Track, movie_timescale: int) -> Folded:
     if max(abs(offset), abs(track.first_dts), track.duration) > MAX_TICKS:
         raise StreamGateError("source_malformed", f"track {track.id}: its times are beyond all reason")
     pts = track.dts() + track.composition_offsets() + offset
-    horizon = np.minimum.accumulate(pts[::-1])[::-1]
+    # Sound and pictures without B-frames are in order already, which is far quicker to see than to bring about.
+    ordered = bool((pts[1:] >= pts[:-1]).all())
+    horizon = pts if ordered else np.minimum.accumulate(pts[::-1])[::-1]
     end = max(int((pts + track.deltas()).max()), int(pts.max()) + 1)
     # Where composition offsets are negative, MPEG-TS and libav count decoding times from the lowest of them.
     early = min(0, int(track.composition_offsets().min()))

@@ -23,7 +23,7 @@ cdef class Plan:
     cdef int take(self, const Range* ranges, size_t count) except -1
     cdef size_t run_at(self, uint64_t position) noexcept nogil
     cdef int bounds(self, object start, object length, uint64_t* first, uint64_t* count) except -1
-    cdef int read(self, int fd, char* out, uint64_t position, uint64_t left) except -1 nogil
+    cdef int read(self, int fd, char* out, uint64_t position, uint64_t left, bint wait) except -1 nogil
     cdef int copy(self, const unsigned char* data, uint64_t base, uint64_t held, char* out, uint64_t position,
                   uint64_t left) except -1 nogil
 
@@ -32,7 +32,8 @@ cdef class Plan:
 cdef Plan make_plan(bytes head, const Range* ranges, size_t count)
 
 # Fills ``parts`` with the bytes of a file from ``position`` on; changes them. Raises source_truncated, source_unreadable.
-cdef int read_all(int fd, iovec* parts, size_t count, uint64_t position) except -1 nogil
+# 1, or 0 where the kernel would have to ``wait`` for the disk and may not (or cannot tell: then it never may).
+cdef int read_all(int fd, iovec* parts, size_t count, uint64_t position, bint wait) except -1 nogil
 # Takes ``done`` transferred bytes off the front of ``parts``; returns how many of them are used up.
 cdef size_t advance(iovec* parts, size_t count, size_t done) noexcept nogil
 cdef object refused(str code, str doing, int error)

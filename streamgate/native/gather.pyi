@@ -38,6 +38,12 @@ class Plan:
         Raises ``source_truncated`` where the file ends too early, ``source_unreadable`` where the system refuses,
         ``range_not_satisfiable`` where ``start`` lies beyond the output or either number is negative.
         """
+    def from_page_cache(self, fd: int) -> bytes | None:
+        """The whole output, if the kernel has all that it needs of ``fd`` in memory; None where it would wait for the disk.
+
+        Never blocks, so the GIL is kept (``preadv2(2)``, RWF_NOWAIT; file systems that don't know it give None).
+        Raises as :meth:`from_fd`.
+        """
     def from_buffer(self, data: Buffer, base: int, start: int = 0, length: int | None = None) -> bytes:
         """As :meth:`from_fd`, from ``data`` that holds the source's bytes from ``base`` on.
 

@@ -6,8 +6,8 @@ from streamgate.native.accesslog cimport AccessLog
 from streamgate.native.cat cimport Token, Verifier
 from streamgate.native.http1 cimport Head, Limits
 from streamgate.native.limiter cimport Limiter
+from streamgate.native.receiver cimport Poller, Receiver
 from streamgate.native.s3fifo cimport Cache
-from streamgate.native.sender cimport Sender
 from streamgate.native.stored cimport Stored
 from streamgate.native.tally cimport Tally
 
@@ -18,9 +18,10 @@ cdef class Factory:
     cdef public object open_assets  # a set of ids as bytes; None: every asset is open
     cdef readonly set connections
     cdef public object emptied      # called when the last connection has ended; None: nobody asks
-    cdef object loop, health, fallback, problem, unsatisfiable, negotiate, trusts
+    cdef object loop, health, fallback, problem, unsatisfiable, negotiate, trusts, cutter
     cdef tuple plain
     cdef AccessLog log
+    cdef Poller poller
     cdef Limiter by_address, by_token
     cdef Tally tally
     cdef Limits limits
@@ -41,7 +42,7 @@ cdef class Factory:
     cdef int discard(self, Protocol connection) except -1
 
 
-cdef class Protocol(Sender):
+cdef class Protocol(Receiver):
     cdef Factory factory
     cdef object handler             # the fallback's, once there was something for it
     cdef readonly bytes peer        # packed address of the client; b"": not known
@@ -51,7 +52,7 @@ cdef class Protocol(Sender):
     cdef bint tls
     cdef bint surrendered           # all bytes are the handler's, for good
     cdef bint handler_paused        # and the handler was told so
-    cdef bint reading_paused
+    cdef bint half_closed           # by the client, which waits for what it asked for
     cdef bint heard                 # a request came
     cdef str refusal                # what is wrong with the next head; told once the handler is done
     cdef bytes begun                # a head that is not complete
@@ -60,7 +61,8 @@ cdef class Protocol(Sender):
     cdef bytes token_text
     cdef Token token                # the last one that was good
 
-    cdef int feed(self, bytes data) except -1
+    cdef bint owes(self) except -1
+    cdef int feed(self, const uint8_t* at, size_t left) except -1
     cdef int hand(self, const uint8_t* data, size_t size) except -1
     cdef int put_aside(self, const uint8_t* data, size_t size) except -1
     cdef int take_up(self) except -1

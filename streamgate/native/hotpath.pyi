@@ -11,8 +11,8 @@ from typing_extensions import Buffer
 from streamgate.native.accesslog import AccessLog
 from streamgate.native.cat import Verifier
 from streamgate.native.limiter import Limiter
+from streamgate.native.receiver import Receiver
 from streamgate.native.s3fifo import Cache
-from streamgate.native.sender import Sender
 from streamgate.native.stored import Stored as Stored
 from streamgate.native.tally import COUNTERS as COUNTERS
 from streamgate.native.tally import LATENCIES as LATENCIES
@@ -57,6 +57,7 @@ class Factory:
     ``unsatisfiable(size, route, disk)`` gives what is sent with status 416. ``negotiate(accept_encoding)`` gives a coding's name, or "identity".
     ``counters``: a writable buffer of uint64, as many as COUNTERS. ``trusts(address)``: whether the peer is a proxy whose
     Forwarded and X-Forwarded-* count; such requests go to the handler.
+    ``cutter(path, gated)`` gives what is in no tier but can be cut at once, or None; it is asked for whole bodies only.
     ``by_address`` and ``by_token`` (by its session's handle) are asked before each answer; what they refuse goes to the handler.
     ``plain``: the exact types of transports whose socket may be written to directly. ``by_origin``: answers differ by Origin.
     Limits: bytes of ``line``, ``field`` and ``head``, number of ``fields`` and ``connections``, of these from one address
@@ -78,6 +79,7 @@ class Factory:
         negotiate: Callable[[str], str],
         counters: Buffer,
         trusts: Callable[[bytes], bool] | None = None,
+        cutter: Callable[[bytes, bool], Stored | None] | None = None,
         by_address: Limiter | None = None,
         by_token: Limiter | None = None,
         log: AccessLog | None = None,
@@ -112,7 +114,7 @@ class Factory:
         """Look at every connection's time limits and hand the log on; goes on by itself while there are connections."""
 
 @final
-class Protocol(Sender):
+class Protocol(Receiver):
     """One connection: an asyncio protocol, though not by inheritance."""
 
     def __new__(cls, factory: Factory) -> Self: ...

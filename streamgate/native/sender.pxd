@@ -1,5 +1,6 @@
 """C interface of the sender: one answer after another on a connection, at the pace of its client."""
 
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t, uint8_t
 from posix.time cimport clock_gettime, timespec
 
@@ -21,7 +22,8 @@ cdef enum:
 cdef class Sender:
     cdef Tally tally
     cdef AccessLog log              # None: nothing is logged
-    cdef object loop, transport
+    cdef object loop
+    cdef readonly object transport  # None once the connection has ended
     cdef int fd                     # of the socket, to write to directly; -1: only the transport may
     cdef bint shared                # somebody else may have written to the transport
     cdef bint paused                # the transport wants no more bytes
@@ -41,6 +43,11 @@ cdef class Sender:
 
     # `parts`, with room for one more, are the head; first and stop, last, and the record are set.
     cdef int send(self, Stored stored, iovec* parts, int count) except -1
+    cdef int send_cut(self, Stored stored, iovec* parts, int count) except -1
+    cdef bint writable(self) except -1
+    cdef ssize_t give(self, iovec* parts, int count, bint more) noexcept
+    cdef int fail(self, Stored stored, int64_t sent, int cause) except -1
+    cdef int wait(self, Stored stored, bytes rest) except -1
     cdef int keep(self) except -1
     cdef int pump(self) except -1
     cdef int64_t push(self) except -2
@@ -62,3 +69,7 @@ cdef inline int64_t clock(int which) noexcept nogil:
 
 cdef inline void part(iovec* one, const char* data, size_t size) noexcept nogil:
     one.iov_base, one.iov_len = <void*> data, size
+
+
+cdef inline void lines(iovec* one, bytes data) noexcept:
+    one.iov_base, one.iov_len = PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data)

@@ -2,12 +2,15 @@
 
 from libc.stdint cimport int64_t
 
+from streamgate.native.mapped cimport Cut
+
 
 cdef class Stored:
     cdef readonly bytes tag         # the ETag with its quotes
     cdef readonly bytes head        # fields of 200, 206 and 304, each with its CRLF
     cdef readonly bytes content     # fields of 200 and 206 only, each with its CRLF
     cdef readonly bytes body        # b"" where it is in a file
+    cdef readonly Cut cut           # the body, where it is cut as it is sent; None: it is not
     cdef readonly int fd            # -1 where the body is in memory
     cdef readonly int64_t offset    # of the body in the file
     cdef readonly int64_t size      # bytes of the body

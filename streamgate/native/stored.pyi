@@ -2,6 +2,8 @@
 
 from typing import Self, final
 
+from streamgate.native.mapped import Cut
+
 @final
 class Stored:
     """A representation ready to be sent: made once, sent often, shared by all connections.
@@ -9,7 +11,7 @@ class Stored:
     ``head``: header lines that 200, 206 and 304 have in common, each ended by CRLF (ETag, Cache-Control, Vary, Server,
     Cache-Status, CORS); ``content``: those of 200 and 206 only (Content-Type, Accept-Ranges, Content-Encoding). The protocol adds
     the status line, Content-Length, Content-Range, Date, Age, Server-Timing and Connection.
-    ``body``: bytes, or (fd, offset, size) of an open file, which ``owner`` keeps open.
+    ``body``: bytes, or (fd, offset, size) of an open file, which ``owner`` keeps open, or a cut of one, likewise.
     ``tag``: the ETag's value, with its quotes. ``route``: one of ROUTES.
     ``negotiable``: the identity form of what is also sent compressed; its codings are cached under the same key and ``;br`` etc.
     ``made``: s since 1970, for Age. ``until``: s since 1970 from which it is handed to the fallback instead; None: never.
@@ -21,7 +23,7 @@ class Stored:
         tag: bytes,
         head: bytes,
         content: bytes,
-        body: bytes | tuple[int, int, int],
+        body: bytes | tuple[int, int, int] | Cut,
         *,
         route: str,
         gated: bool = False,
@@ -38,6 +40,8 @@ class Stored:
     def content(self) -> bytes: ...
     @property
     def body(self) -> bytes: ...
+    @property
+    def cut(self) -> Cut | None: ...
     @property
     def fd(self) -> int:
         """Of the file that holds the body; -1 where it is in memory."""

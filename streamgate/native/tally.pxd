@@ -15,6 +15,7 @@ cdef enum:                                          # places in the row; the fir
     SECONDS = BYTES + N_ROUTES                      # [route][bucket]
     NANOSECONDS = SECONDS + N_ROUTES * N_BUCKETS    # [route]
     HITS = NANOSECONDS + N_ROUTES
+    MISSES
     NATIVE
     HANDED
     REFUSED

@@ -23,7 +23,6 @@ Sound that several sources carry alike, as the rungs of a ladder do, is offered 
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import PurePosixPath
@@ -90,6 +89,8 @@ def gated(data: bytes) -> bool:
 
 
 def _table(data: bytes) -> dict[str, Any]:
+    import tomllib  # here, as a lone file has no description
+
     if len(data) > MAX_BYTES:
         raise _wrong(f"longer than {MAX_BYTES} bytes")
     try:

@@ -1,4 +1,8 @@
-"""Clients that come at a steady rate, one connection and one request each, and what became of every one of them."""
+"""Clients that come by a schedule, one connection and one request each, and what became of every one of them.
+
+The schedule is open-loop: how fast the server answers does not change who comes when. A client of the schedule who is late, for
+the machine is busy, comes as soon as it can be; nobody is left out, and nothing ends before all have come who were due.
+"""
 
 from __future__ import annotations
 
@@ -20,17 +24,27 @@ _MOST = 4000  # at once: a server that answers nobody is told soon enough
 
 @dataclass
 class Arrivals:
-    """``lost`` holds the ports of the clients that were not served: why, by port."""
+    """``lost`` holds the ports of the clients that were not served: why, by port.
+
+    At ``seconds`` after the beginning, the latest moment at which nobody was late, all of the schedule had ``started``; whom
+    the schedule had to wait for longest came ``latest`` seconds late.
+    """
 
     started: int = 0
     outcomes: Counter[str] = field(default_factory=Counter)
     lost: dict[int, str] = field(default_factory=dict)
     seconds: float = 0.0
+    latest: float = 0.0
+    began: float = field(default_factory=time.monotonic)
 
     @property
     def rate(self) -> float:
-        """Connections begun in a second."""
+        """Connections begun in a second, from the beginning to the latest moment at which nobody was late."""
         return self.started / self.seconds
+
+    def all_came(self, moment: float) -> bool:
+        """Whether all have come who were due at this moment (s, monotonic)."""
+        return self.began + self.seconds >= moment
 
     def note(self, outcome: str, port: int) -> None:
         """Remember how it went."""
@@ -90,17 +104,24 @@ async def _arrive(port: int, path: str, rate: float, arrivals: Arrivals, enough:
             if transport is not None:
                 transport.close()
 
-    began = time.monotonic()
-    while not enough.is_set():
-        # By the clock: who is late for one turn makes up for it in the next.
-        due = int((time.monotonic() - began) * rate) - arrivals.started
-        for _ in range(min(due, _MOST - len(under_way))):
+    arrivals.began = time.monotonic()
+    end = None
+    while True:
+        seconds = (end or time.monotonic()) - arrivals.began
+        due = int(seconds * rate)
+        arrivals.latest = max(arrivals.latest, seconds - (arrivals.started + 1) / rate)
+        for _ in range(min(due - arrivals.started, _MOST - len(under_way))):
             arrivals.started += 1
             task = asyncio.create_task(one())
             under_way.add(task)
             task.add_done_callback(under_way.discard)
+        if arrivals.started == due:
+            arrivals.seconds = seconds
+            if end:
+                break
+        if enough.is_set():
+            end = end or time.monotonic()
         await asyncio.sleep(0.005)
-    arrivals.seconds = time.monotonic() - began
     if under_way:
         await asyncio.wait(under_way)
 

@@ -7,14 +7,17 @@ import http.client
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+from tests.edge.connections_of import clients_of
 
 WAIT_S = 30.0
 _STEP_S = 0.02
@@ -43,9 +46,25 @@ class AdminConnection(http.client.HTTPConnection):
 
 
 class RunningNode:
-    """``streamgate serve`` with two workers. ``settings`` by section and name go into its file."""
+    """``streamgate serve`` with two workers. ``settings`` by section and name go into its file.
 
-    def __init__(self, root: Path, data: Path, **settings: dict[str, Any]) -> None:
+    ``files``: its soft and hard limit of open files; ``code``: a folder whose modules come before those that are installed;
+    ``through``: a command that runs it.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        data: Path,
+        *,
+        files: tuple[int, int] | None = None,
+        code: Path | None = None,
+        through: Sequence[str] = (),
+        **settings: dict[str, Any],
+    ) -> None:
+        self.files = files
+        self.code = code
+        self.through = through
         self.data = data
         self.file = data / "streamgate.toml"
         self.admin_path = data / "admin.sock"
@@ -74,12 +93,16 @@ class RunningNode:
 
     def start(self) -> None:
         """Start it, and wait until it serves."""
+        command = [sys.executable, "-W", "error", "-m", "streamgate.cli", "serve", str(self._root)]
+        command += ["--config", str(self.file)]
         with self.log.open("a") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-W", "error", "-m", "streamgate.cli", "serve", self._root, "--config", self.file],
+                [*self.through, *command],
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
+                env={**os.environ, "PYTHONPATH": str(self.code)} if self.code else None,
+                preexec_fn=self._limit_files if self.files else None,
             )
         assert self.process.stdout is not None
         found = re.match(r"Watch\s+(http://.*)/$", self.process.stdout.readline())
@@ -89,6 +112,10 @@ class RunningNode:
             raise AssertionError(f"it did not start:\n{self.log.read_text()}")
         self.url = found[1]
         self.port = int(self.url.rpartition(":")[2])
+
+    def _limit_files(self) -> None:
+        assert self.files is not None
+        resource.setrlimit(resource.RLIMIT_NOFILE, self.files)
 
     def admin(self, method: str, path: str, body: object = None) -> tuple[int, Any]:
         """What the operator's socket answers: status and JSON."""
@@ -127,6 +154,21 @@ class RunningNode:
             answer = connection.getresponse()
             return answer.status, dict(answer.getheaders()), answer.read()
 
+    @contextlib.contextmanager
+    def each_worker(self) -> Iterator[list[http.client.HTTPConnection]]:
+        """A connection to each of the workers: the kernel decides to whom one comes, so they are opened until all have one."""
+        found: dict[int, http.client.HTTPConnection] = {}
+        with contextlib.ExitStack() as opened:
+            workers = self.workers()
+            while len(found) < len(workers):
+                connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=WAIT_S)
+                opened.callback(connection.close)
+                connection.connect()
+                port = connection.sock.getsockname()[1]
+                owner = until(lambda: next((pid for pid in workers if port in clients_of(pid, self.port)), 0))  # noqa: B023
+                found.setdefault(owner, connection)
+            yield list(found.values())
+
     def events(self) -> list[dict[str, Any]]:
         """What was logged so far, whole lines only."""
         lines = self.log.read_text().splitlines(keepends=True)
@@ -159,9 +201,9 @@ class RunningNode:
 
 
 @contextlib.contextmanager
-def node(root: Path, data: Path, **settings: dict[str, Any]) -> Iterator[RunningNode]:
-    """A node that runs; killed at the end if it still does."""
-    running = RunningNode(root, data, **settings)
+def node(root: Path, data: Path, **given: Any) -> Iterator[RunningNode]:
+    """A node that runs, made as :class:`RunningNode`; killed at the end if it still does."""
+    running = RunningNode(root, data, **given)
     try:
         yield running
     finally:

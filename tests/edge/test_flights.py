@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import socket
+import struct
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
@@ -144,6 +146,8 @@ async def test_a_leader_s_client_may_leave(workers: tuple[Edge, Edge], source: S
     await reader.readuntil(b"\r\n\r\n")
     following = asyncio.create_task(follower.ask(path))
     await until(lambda: follower.node.telemetry.value("fills", result="followed") == 1)
+    # By a reset: who only ends its own side may still be listening, and is found out by the next byte.
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()
     await until(lambda: leader.node.telemetry.value("requests_in_flight") == 0)
     gate.open()

@@ -32,6 +32,12 @@ MIB = 1 << 20
 FRAMES = 100
 
 
+@pytest.fixture(autouse=True)
+def cold(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No source is in the kernel's memory: each is read by a thread, as it is from a slow disk."""
+    monkeypatch.setattr("edge.cutting.at_hand", lambda plan, source: None)
+
+
 class Large(Folder):
     """One asset whose only segment is FRAMES MiB, in a file with holes."""
 

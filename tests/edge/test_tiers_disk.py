@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import os
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -19,7 +21,7 @@ from edge.tiers import objects
 from edge.tiers.claims import Claim, Claims
 from edge.tiers.disk import DiskTier
 from edge.tiers.indexes import DiskIndexes
-from edge.tiers.ledger import Ledger
+from edge.tiers.ledger import _HEAD, Ledger
 from edge.tiers.memory import MemoryTier
 from edge.tiers.objects import FileBody
 from edge.tiers.scrub import check
@@ -69,6 +71,13 @@ def files(folder: Path) -> list[Path]:
     return sorted(path for path in (folder / "cache/1/objects").rglob("*") if path.is_file())
 
 
+async def held(disk: DiskTier) -> tuple[int, int]:
+    """Objects and bytes, as the ledger has them."""
+    ledger = disk._ledger
+    assert ledger is not None
+    return await asyncio.to_thread(lambda: (len(ledger), ledger.bytes))
+
+
 async def test_two_workers_share_one_budget(worker: Made, tmp_path: Path) -> None:
     first, second = await worker(2 * MIB), await worker(2 * MIB)
     for number in range(60):
@@ -94,8 +103,8 @@ async def test_a_start_reads_no_object(worker: Made, tmp_path: Path, monkeypatch
     monkeypatch.setattr(objects, "read_exactly", lambda *given: read.append(given))
     again = await worker()
     assert read == [] and len(files(tmp_path)) == 20
-    assert again._ledger is not None and (len(again._ledger), again._ledger.first) == (20, True)
-    assert again._ledger.bytes == sum(path.stat().st_size for path in files(tmp_path))
+    assert again._ledger is not None and again._ledger.first
+    assert await held(again) == (20, sum(path.stat().st_size for path in files(tmp_path)))
     assert list((tmp_path / "cache/1/fills").iterdir()) == []
 
 
@@ -139,6 +148,29 @@ async def test_one_flipped_bit_is_a_miss(worker: Made, tmp_path: Path, at: int) 
         assert found is None and files(tmp_path) == []
 
 
+async def test_a_start_on_a_full_disk_waits_for_nobody(
+    worker: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither worker can make the ledger; what they held of it is let go, so that the next to try is the first."""
+    allocate, full = os.posix_fallocate, True
+
+    def refuse(fd: int, offset: int, length: int) -> None:
+        if full:
+            raise OSError(errno.ENOSPC, "no space")
+        allocate(fd, offset, length)
+
+    monkeypatch.setattr(os, "posix_fallocate", refuse)
+    before = len(os.listdir("/proc/self/fd"))
+    one, two = await worker(retry=0.0), await worker(retry=0.0)
+    for disk in (one, two, one):
+        assert not await asyncio.to_thread(disk.keep, "a", entry(b"a"), b"a")
+    assert len(os.listdir("/proc/self/fd")) == before and (tmp_path / "cache/1/ledger").stat().st_size == 0
+    full = False
+    assert await asyncio.to_thread(two.keep, "a", entry(b"a"), b"a")
+    assert await asyncio.to_thread(one.keep, "b", entry(b"b"), b"b")
+    assert await asyncio.to_thread(one.get, "a") == b"a"
+
+
 async def test_a_folder_that_was_removed_is_made_anew(worker: Made, tmp_path: Path) -> None:
     first, second = await worker(retry=0), await worker(retry=0)
     await first.on_miss("/v/a", entry(b"body"), TERMS)
@@ -149,7 +181,7 @@ async def test_a_folder_that_was_removed_is_made_anew(worker: Made, tmp_path: Pa
     assert await first.on_miss("/v/b", entry(b"body"), TERMS)
     assert await second.on_miss("/v/c", entry(b"body"), TERMS)
     assert [await disk.lookup(key) is not None for disk in (first, second) for key in "/v/b /v/c".split()] == [True] * 4
-    assert first._ledger is not None and len(first._ledger) == 2
+    assert (await held(first))[0] == 2
 
 
 async def test_a_link_is_no_object(worker: Made, tmp_path: Path) -> None:
@@ -165,16 +197,17 @@ async def test_a_worker_killed_while_it_wrote_the_ledger(worker: Made, tmp_path:
     disk = await worker()
     for number in range(10):
         await disk.on_miss(f"/v/{number}", entry(bytes(10_000)), TERMS)
-    assert disk._ledger is not None
+    ledger = disk._ledger
+    assert ledger is not None
     # As a kill between two of its steps leaves it.
-    disk._ledger._head["dirty"] = 1
-    disk._ledger._head["bytes"][0] = 2**40
-    disk._ledger._head["count"][1] = 7
+    ledger._head["dirty"] = 1
+    ledger._head["bytes"][0] = 2**40
+    ledger._head["count"][1] = 7
+    await asyncio.to_thread(ledger._put, 0, _HEAD, ledger._head)
     other = await worker()
     await other.on_miss("/v/more", entry(bytes(10_000)), TERMS)
     assert len(files(tmp_path)) == 11
-    assert other._ledger is not None and len(other._ledger) == 11
-    assert other._ledger.bytes == sum(path.stat().st_size for path in files(tmp_path))
+    assert await held(other) == (11, sum(path.stat().st_size for path in files(tmp_path)))
 
 
 async def test_files_that_were_thrown_out_are_let_go(worker: Made, pool: Pool) -> None:

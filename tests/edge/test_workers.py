@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
-import resource
 import signal
 import socket
 import stat
@@ -17,11 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import structlog
 
-from edge.worker import share
-from streamgate.core.lifecycle import raise_file_limit
-from streamgate.core.settings import Settings
 from tests.edge.connections_of import clients_of
 from tests.edge.nodes import RunningNode, node, until
 
@@ -272,22 +267,3 @@ def test_the_terminal_goes_away(folder: Path, tmp_path: Path) -> None:
     finally:
         process.kill()
         process.communicate()
-
-
-def test_ceilings_are_shared_out() -> None:
-    whole = Settings()
-    part = share(whole, 3)
-    assert 3 * part.edge.cache_bytes <= whole.edge.cache_bytes
-    assert 3 * part.edge.buffered_bytes <= whole.edge.buffered_bytes
-    assert part.server.max_connections == 3334
-    assert share(whole, 1) == whole
-
-
-def test_too_few_files_for_so_many_connections(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 4096))
-    monkeypatch.setattr(resource, "setrlimit", lambda *_: None)
-    with structlog.testing.capture_logs() as logged:
-        raise_file_limit(3000)
-        assert logged == []
-        raise_file_limit(4000)
-    assert [(event["limit"], event["connections"]) for event in logged] == [(4096, 4000)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -112,14 +113,43 @@ def test_successors_know_it(running: RunningNode) -> None:
 
 
 async def test_what_others_write_into_the_store_is_heard_of(running: RunningNode, held: int) -> None:
-    import asyncio
-
     token = await asyncio.to_thread(minted, running)
     store = await SqliteStore.open(running.data / "state.sqlite")
     await store.append("revoke.session", bytes.fromhex(session(token)), None)
     await store.close()
     await asyncio.to_thread(until, lambda: running.status()["revocations"] == held + 1, "the entry")
     assert await asyncio.to_thread(answers, running, token) == {401}
+
+
+async def test_a_store_that_is_lost_is_written_anew(running: RunningNode, held: int) -> None:
+    """The workers refuse as before, the new store learns within seconds what is in force, and kill -9 of all changes nothing."""
+    token = await asyncio.to_thread(minted, running)
+    exp = int(time.time()) + 600
+    entry = {"session": session(token), "exp": exp}
+    assert (await asyncio.to_thread(running.admin, "POST", "/revocations", entry))[0] == 204
+    before = await in_the_store(running)
+    for path in running.data.glob("state.sqlite*"):
+        path.unlink()
+    # The node makes the new one; to look must not.
+    await asyncio.to_thread(until, (running.data / "state.sqlite").exists, "a new store")
+    async with asyncio.timeout(20):
+        while await in_the_store(running) != before:
+            await asyncio.sleep(0.02)
+    assert len(before) == held + 1 and ("revoke.session", bytes.fromhex(session(token)), exp + 30) in before
+    assert await asyncio.to_thread(answers, running, token) == {401}
+    await asyncio.to_thread(running.kill)
+    await asyncio.to_thread(running.start)
+    assert await asyncio.to_thread(answers, running, token) == {401}
+
+
+async def in_the_store(running: RunningNode) -> set[tuple[str, bytes, int | None]]:
+    """What the node's store tells whoever begins to read."""
+    store = await SqliteStore.open(running.data / "state.sqlite")
+    try:
+        events, _ = await store.events()
+        return {(event.type, event.subject, event.until) for event in events}
+    finally:
+        await store.close()
 
 
 def test_it_ends_with_the_last_token(running: RunningNode, held: int) -> None:
@@ -154,7 +184,7 @@ def test_what_cannot_be_revoked(asked: object) -> None:
     from streamgate.errors import StreamGateError
 
     with pytest.raises(StreamGateError) as caught:
-        parse(json.dumps(asked))
+        parse(json.dumps(asked), 0.0)
     assert caught.value.code == "request_malformed"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import http.client
 import os
 import resource
@@ -10,7 +11,7 @@ import shutil
 import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
 from pathlib import Path
@@ -22,6 +23,7 @@ from streamgate.media.presentation import Rendition
 from streamgate.storage.assets import Asset, discover, open_asset
 from tests.edge.connections_of import clients_of
 from tests.edge.nodes import RunningNode, node, until
+from tests.faults import mounted
 from tests.faults.large_title import make_large
 from tests.media_factory import Audio, Video, make
 
@@ -147,31 +149,56 @@ def limit_files(running: RunningNode, size: int) -> None:
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
 
-def test_a_full_disk_turns_writes_off_and_on_again(assets: Path, tmp_path: Path) -> None:
+# What stands for a disk everywhere, and a file system where there can be one for the node alone.
+DISKS = ["limit"] + ["mount"] * mounted.available()
+
+
+@pytest.mark.parametrize("disk", ["limit"] + ["128k", "8500k"] * mounted.available())
+def test_a_full_disk_turns_writes_off_and_on_again(assets: Path, tmp_path: Path, disk: str) -> None:
+    """There is room for the ledger, which is made at the start, but for no object, or not even for that."""
     data, wanted = tmp_path / "data", segments(assets)
-    with node(assets, data, edge=EDGE) as running:
-        limit_files(running, 8192)
+    through = mounted.limited(data / "cache", disk) if disk != "limit" else ()
+    with node(assets, data, through=through, edge=EDGE) as running:
+        here = mounted.seen_by(running, data)
+        if disk == "limit":
+            limit_files(running, 8192)
         assert set(check(running, wanted, 3)) == {"streamgate;fwd=uri-miss"}
         assert running.total("disk_failures_total") >= 1
-        assert objects(data) == fills(data) == []
-        limit_files(running, resource.RLIM_INFINITY)
+        reasons = {event["reason"] for event in running.events() if event["event"] == "the disk tier takes no writes"}
+        assert reasons == {os.strerror(errno.EFBIG if disk == "limit" else errno.ENOSPC)}
+        assert objects(here) == fills(here) == []
+        if disk == "limit":
+            limit_files(running, resource.RLIM_INFINITY)
+        else:
+            mounted.remount(running, data / "cache", "size=64m")
 
         def stored() -> bool:
             check(running, wanted)
-            return len(objects(data)) == len(wanted)
+            return len(objects(here)) == len(wanted)
 
         until(stored, "objects on the disk")
         assert set(check(running, wanted, 3)) == {"streamgate;hit;detail=disk"}
 
 
-def test_a_folder_that_cannot_be_written(assets: Path, tmp_path: Path) -> None:
-    """As on a read-only disk: there is no way to make the tier's folder."""
+@pytest.mark.parametrize("disk", DISKS)
+def test_a_folder_that_cannot_be_written(assets: Path, tmp_path: Path, disk: str) -> None:
+    """A read-only disk, or, much as there, no way to make the tier's folder; when that is over, all is stored."""
     data, wanted = tmp_path / "data", segments(assets)
-    data.mkdir()
-    (data / "cache").write_text("in the way")
-    with node(assets, data, edge=EDGE) as running:
+    through: Sequence[str] = ()
+    if disk == "mount":
+        through = mounted.read_only(data / "cache")
+    else:
+        data.mkdir()
+        (data / "cache").write_text("in the way")
+    with node(assets, data, through=through, edge=EDGE) as running:
         assert set(check(running, wanted, 2)) == {"streamgate;fwd=uri-miss"}
-        (data / "cache").unlink()
+        reasons = {event["reason"] for event in running.events() if event["event"] == "the disk tier takes no writes"}
+        assert reasons == {os.strerror(errno.EROFS if disk == "mount" else errno.ENOTDIR)}
+        if disk == "mount":
+            assert not list((data / "cache").iterdir())
+            mounted.remount(running, data / "cache", "bind,rw")
+        else:
+            (data / "cache").unlink()
 
         def stored() -> bool:
             check(running, wanted)
@@ -180,15 +207,19 @@ def test_a_folder_that_cannot_be_written(assets: Path, tmp_path: Path) -> None:
         until(stored, "objects on the disk")
 
 
-def test_what_is_there_is_served_where_nothing_can_be_written(assets: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("disk", DISKS)
+def test_what_is_there_is_served_where_nothing_can_be_written(assets: Path, tmp_path: Path, disk: str) -> None:
     data, wanted = tmp_path / "data", segments(assets)
     first, *others = wanted
     with node(assets, data, edge=EDGE) as running:
         check(running, {first: wanted[first]})
         running.kill()
-        # Neither a growing file nor the ledger can be made any more.
-        shutil.rmtree(data / "cache/1/fills")
-        (data / "cache/1/fills").write_text("")
+        if disk == "mount":
+            running.through = mounted.read_only(data / "cache")
+        else:
+            # Neither a growing file nor the ledger can be made any more.
+            shutil.rmtree(data / "cache/1/fills")
+            (data / "cache/1/fills").write_text("")
         running.start()
         assert check(running, wanted, 2)[:2] == ["streamgate;hit;detail=disk"] * 2
         assert [path.name for path in objects(data)] == [blake2b(first.encode(), digest_size=16).hexdigest()]

@@ -17,6 +17,7 @@ from streamgate.errors import StreamGateError
 from streamgate.native.copier import MOST_OUTPUTS, Copier
 from streamgate.native.gather import Plan
 
+WINDOW = 2 << 20
 SOURCE = random.Random(7).randbytes(5_000_000)  # more than two windows
 
 # Mostly small pieces close together, as in interleaved files, and some far apart or backwards.
@@ -76,10 +77,17 @@ def test_interleaved_tracks_of_more_pieces_than_one_call_takes(copier: Copier) -
     assert copied(copier, plans) == [expected(plan) for plan in plans]
 
 
-@pytest.mark.parametrize("length", [2_097_151, 2_097_152, 2_097_153, 4_194_304])
+@pytest.mark.parametrize("length", [WINDOW - 33, WINDOW - 32, WINDOW - 1, WINDOW, WINDOW + 1, 2 * WINDOW])
 def test_windows_that_are_full_to_the_byte(copier: Copier, length: int) -> None:
+    """The first piece lies as far into the window as into the source's line of 64 bytes: 32."""
     plans = [Plan(b"", [(100_000, length)]), Plan(b"h", [(100_000 + length - 1, 2)])]
     assert copied(copier, plans) == [expected(plan) for plan in plans]
+
+
+@pytest.mark.parametrize("left", [1, 2, 63, 64])
+def test_a_piece_far_away_begins_at_the_end_of_the_window(copier: Copier, left: int) -> None:
+    plan = Plan(b"", [(0, WINDOW - left), (WINDOW + 100_062, 300)])
+    assert copied(copier, [plan]) == [expected(plan)]
 
 
 def test_what_interleaved_tracks_need_is_read_once(source: int) -> None:

@@ -233,6 +233,8 @@ def test_the_smallest_run_prints_every_row(cache: Path) -> None:
     rows, logged = [row for row in rows if row["peer"]], [row for row in rows if row["metric"] == "logged"]
     assert all(row["ours"] > 0 and row["peer_value"] > 0 for row in rows)
     assert [row["case"] for row in logged] == list(cases) and all(row["met"] for row in logged)
-    assert all("heads" in row["note"] for row in rows if row["metric"] == "requests")
+    told = [line for line in done.stderr.splitlines() if "heads" in line and "Little's law" in line]
+    rated = [f"{row['case']}, {row['peer']}: " for row in rows if row["metric"] == "requests"]
+    assert all(any(line.startswith(beginning) for line in told) for beginning in rated)
     held = {row["case"] for row in rows if row["goal"] is not None}
     assert held == set(cases) - {"miss that fills, 2.3 MB video"}

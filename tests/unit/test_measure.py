@@ -10,7 +10,18 @@ from pathlib import Path
 import pytest
 
 from benchmarks import output
-from benchmarks.measure import Outputs, Row, compare, interleave, interval, pinned, process_cpu, wall, warm_memory
+from benchmarks.measure import (
+    Outputs,
+    Row,
+    compare,
+    from_disk,
+    interleave,
+    interval,
+    pinned,
+    process_cpu,
+    wall,
+    warm_memory,
+)
 
 KEYS = (
     "benchmark", "case", "metric", "unit", "ours", "peer", "peer_value",
@@ -117,6 +128,19 @@ def test_warmed_memory_is_given_back() -> None:
     before = resident()
     warm_memory(32 << 20)
     assert resident() < before + (16 << 20)
+
+
+def test_a_file_is_read_to_its_end_and_left_as_it_is(tmp_path: Path) -> None:
+    def bytes_read() -> int:
+        return int(Path("/proc/self/io").read_text().split()[1])
+
+    path = tmp_path / "title"
+    content = os.urandom(3_000_001)
+    path.write_bytes(content)
+    before = bytes_read()
+    from_disk(path)
+    assert bytes_read() - before >= len(content)
+    assert path.read_bytes() == content
 
 
 def test_rows_are_one_json_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from .bits import Bits, malformed
-from .sbr import ends_with_ps, ends_with_sbr
 
 LC, SBR, PS, USAC, ELD = 2, 5, 29, 42, 39
 _BSAC = 22
@@ -145,6 +144,10 @@ def with_implicit(config: Config, frame: bytes, timescale: int, delta: int) -> C
     SBR has two signs: a track that counts in twice the core's rate with twice the frame's length (``timescale``, ``delta`` in
     ticks), and an SBR payload at the end of the first frame. PS is an extension of a mono core's SBR payload.
     """
+    if not may_be_implicit(config):
+        return config
+    from .sbr import ends_with_ps, ends_with_sbr  # here, as hardly any track is looked at so closely
+
     if may_hide_sbr(config):
         doubled = (timescale, delta) == (2 * config.sample_rate, 2 * config.frame_length)
         if doubled or ends_with_sbr(frame):

@@ -1,12 +1,14 @@
 """The machine's own store: one SQLite file in WAL mode, shared by all processes of the machine, in a thread of its own.
 
 What a call has returned from survives the death of all processes, and of the machine (``synchronous=FULL``).
+Beside the file is a reserve of room on the disk, so that there is a place for what matters when others have filled it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import secrets
 import sqlite3
@@ -18,10 +20,12 @@ from typing import TypeVar, cast
 
 from streamgate.errors import StreamGateError
 from streamgate.storage.kv.events import EVENT_TYPES, Event, EventType, Position
+from streamgate.storage.kv.reserve import Reserve
 
 T = TypeVar("T")
 
 _BUSY_S = 5.0
+_FULL = frozenset((sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE))
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS kv (key TEXT PRIMARY KEY, value BLOB NOT NULL, until REAL) WITHOUT ROWID;
@@ -45,6 +49,7 @@ class SqliteStore:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="streamgate-store")
         self._connection: sqlite3.Connection | None = None
         self._identity = (0, 0)
+        self._reserve = Reserve(path.with_name(f"{path.name}-reserve"))
 
     @classmethod
     async def open(cls, path: Path, clock: Callable[[], float] = time.time) -> SqliteStore:
@@ -155,13 +160,15 @@ class SqliteStore:
         return await self._run(read)
 
     async def prune(self) -> int:
-        """Remove values and events whose time has passed; how many."""
+        """Remove values and events whose time has passed, and make the reserve whole again; how many were removed."""
 
         def prune() -> int:
             with self._transaction() as db:
                 now = self._clock()
                 gone = db.execute("DELETE FROM kv WHERE until <= ?", (now,)).rowcount
-                return gone + db.execute("DELETE FROM events WHERE until <= ?", (now,)).rowcount
+                gone += db.execute("DELETE FROM events WHERE until <= ?", (now,)).rowcount
+            self._reserve.fill()
+            return gone
 
         return await self._run(prune)
 
@@ -189,6 +196,7 @@ class SqliteStore:
         self._connection.execute("PRAGMA synchronous=FULL")
         incarnation = f"INSERT OR IGNORE INTO about VALUES ('incarnation', '{secrets.token_hex(16)}');"
         self._connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} {incarnation} COMMIT;")
+        self._reserve.fill()
 
     @contextlib.contextmanager
     def _transaction(self, kind: str = "IMMEDIATE") -> Iterator[sqlite3.Connection]:
@@ -218,9 +226,18 @@ class SqliteStore:
 
     async def _run(self, work: Callable[[], T]) -> T:
         def mapped() -> T:
-            try:
-                return work()
-            except (sqlite3.Error, OSError) as error:
-                raise StreamGateError("store_unavailable", f"{self._path}: {error}") from error
+            while True:
+                try:
+                    return work()
+                except (sqlite3.Error, OSError) as error:
+                    # Nothing of it was written, so it may be done again.
+                    if not (_is_full(error) and self._reserve.give_up()):
+                        raise StreamGateError("store_unavailable", f"{self._path}: {error}") from error
 
         return await asyncio.get_running_loop().run_in_executor(self._thread, mapped)
+
+
+def _is_full(error: sqlite3.Error | OSError) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return getattr(error, "sqlite_errorcode", None) in _FULL

@@ -1,0 +1,59 @@
+"""The keys of playback tokens while a node runs: their folder is looked at again and again, and what changed counts at once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+from streamgate.access.keys import SharedKey
+from streamgate.core.logging import get_logger
+from streamgate.native.cat import Verifier
+from streamgate.storage.keys import Folder
+
+_log = get_logger("edge.keyring")
+
+
+class Keyring:
+    """Gives ``verifier`` the keys of ``folder`` as they are now; every ``interval`` seconds, 0: never again."""
+
+    def __init__(self, folder: Folder, verifier: Verifier, interval: float) -> None:
+        self._folder = folder
+        self._verifier = verifier
+        self._interval = interval
+        self._task: asyncio.Task[None] | None = None
+        self._keys: list[SharedKey] | None = None
+
+    def start(self) -> None:
+        """Begin to look; in the event loop."""
+        if self._interval:
+            self._task = asyncio.create_task(self._run())
+
+    async def stop(self) -> None:
+        """Look no more."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self.look()
+            except Exception:
+                _log.exception("the keys could not be looked at")
+            await asyncio.sleep(self._interval)
+
+    async def look(self) -> None:
+        """Look once. A file that is wrong is told of, and the key that it held before counts on; one that is gone does not."""
+        found = await asyncio.to_thread(self._folder.look)
+        if found is None:
+            return
+        for problem in found.problems:
+            _log.error("a key of playback tokens is not taken", reason=problem)
+        before, self._keys = self._keys, found.keys
+        if found.keys == before:
+            return
+        # Here, and not in the thread: a request is judged by one set of keys.
+        self._verifier.configure([key.verifying() for key in found.keys])
+        if before is not None:
+            _log.info("the keys of playback tokens have changed", kids=[key.kid.decode() for key in found.keys])
