@@ -144,10 +144,15 @@ async def player(
     url: str,
     *,
     small_buffer: bool = False,
+    cmcd: bool = False,
     prepare: Callable[[BrowserContext], Awaitable[None]] | None = None,
 ) -> AsyncIterator[Watched]:
-    """The test page with one player that has loaded ``url``, in a context of its own that ``prepare`` may change before."""
-    query = urlencode({"engine": engine, "url": url} | ({"small": "1"} if small_buffer else {}))
+    """The test page with one player that has loaded ``url``, in a context of its own that ``prepare`` may change before.
+
+    ``cmcd``: hls.js and dash.js report what they do, each in its way.
+    """
+    wanted = {name: "1" for name, on in (("small", small_buffer), ("cmcd", cmcd)) if on}
+    query = urlencode({"engine": engine, "url": url} | wanted)
     context = await browser.new_context()
     try:
         if prepare is not None:

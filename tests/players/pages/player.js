@@ -1,5 +1,5 @@
 // One player of the demo page's adapters behind `window.player`, for tests: ?engine=ID&url=MANIFEST
-import { createPlayer, ENGINES } from "/web/players.js";
+import { createPlayer, ENGINES, loadScript } from "/web/players.js";
 
 const MODULES = "/web/node_modules";
 const LIBRARIES = {
@@ -19,6 +19,12 @@ const warnings = [];
 for (const name of ["playing", "pause", "seeked", "ended", "waiting", "stalled"]) video.addEventListener(name, () => events.push(name));
 addEventListener("error", (event) => errors.push(`page: ${event.message}`));
 addEventListener("unhandledrejection", (event) => errors.push(`page: ${event.reason}`));
+
+// What players report of themselves (CTA-5004): hls.js in the query, dash.js in headers.
+if (query.has("cmcd") && engine.script === "hls") {
+  await loadScript(LIBRARIES.hls);
+  Hls.DefaultConfig.cmcd = {};
+}
 
 const adapter = await createPlayer(engine, video, (kind, detail) => {
   if (kind === "error") errors.push(`${detail.code}: ${detail.detail}`);
@@ -132,6 +138,10 @@ const shrink = {
   shaka: () => adapter.player.configure({ streaming: { bufferingGoal: SMALL_S, rebufferingGoal: 1 } }),
 };
 if (query.has("small")) shrink[engine.script]?.();
+
+if (query.has("cmcd") && engine.script === "dash") {
+  adapter.player.updateSettings({ streaming: { cmcd: { enabled: true, mode: "header" } } });
+}
 
 try {
   await adapter.load(query.get("url"));
