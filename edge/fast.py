@@ -54,6 +54,7 @@ def factory(
         negotiate=compression.negotiate,
         counters=node.telemetry.block(hotpath.COUNTERS),
         trusts=proxies.trusts if proxies else None,
+        client=proxies.told,
         # Where there is a disk tier, what it lacks is to get there.
         cutter=None if node.tiers.disk.budget else Cutter(node),
         by_address=by_address,

@@ -54,6 +54,11 @@ class Proxies:
                 break
         return client
 
+    def told(self, peer: bytes, x_forwarded_for: str) -> tuple[bytes, bool]:
+        """The client as :meth:`client` finds it, and whether it is trusted."""
+        found = self.client(peer, (), (x_forwarded_for,))
+        return found, self.trusts(found)
+
 
 def unmapped(address: bytes) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     """A packed address; an IPv4 one inside of IPv6 (RFC 4291 section 2.5.5.2) as what it is."""

@@ -17,6 +17,7 @@ from posix.time cimport CLOCK_MONOTONIC
 
 from streamgate.native.accesslog cimport AccessLog
 from streamgate.native.cat cimport Answer, Asked, MAX_TOKEN, Token, Verifier
+from streamgate.native.clients cimport Client, Clients, Places, secure
 from streamgate.native.http1 cimport Head, Limits, Method, Selection, Span, Verdict, names, parse, select
 from streamgate.native.limiter cimport Limiter
 from streamgate.native.receiver cimport Poller, Receiver, packed
@@ -67,7 +68,7 @@ cdef class Factory:
     def __cinit__(self, object loop, *, Cache cache not None, Verifier verifier=None, object open_assets=None,
                   object health not None, object fallback not None, object problem not None,
                   object unsatisfiable not None, object negotiate not None, object counters not None,
-                  object trusts=None, object cutter=None, Limiter by_address=None, Limiter by_token=None, AccessLog log=None,
+                  object trusts=None, object client=None, object cutter=None, Limiter by_address=None, Limiter by_token=None, AccessLog log=None,
                   tuple plain=(), bint by_origin=False, size_t per_address=1024,
                   size_t line=8190, size_t field=8190, size_t fields=100, size_t head=65536, size_t connections=10000,
                   double head_timeout=10, double keepalive_timeout=75, double send_timeout=60):
@@ -76,12 +77,12 @@ cdef class Factory:
         self.negotiate, self.trusts, self.log, self.plain, self.cutter = negotiate, trusts, log, plain, cutter
         self.by_origin, self.by_address, self.by_token = by_origin, by_address, by_token
         self.limits.line, self.limits.field, self.limits.fields, self.limits.head = line, field, fields, head
-        self.most, self.per_address, self.addresses = connections, per_address, {}
+        self.most, self.places = connections, Places(per_address)
         self.head_timeout, self.keepalive_timeout = <int64_t> (head_timeout * NS), <int64_t> (keepalive_timeout * NS)
         self.send_timeout = <int64_t> (send_timeout * NS)
         self.tick = min(max(min(self.head_timeout, self.keepalive_timeout, self.send_timeout) // TICKS, NS // 100), NS)
         self.connections, self.codings, self.date_second, self.tally = set(), {}, -1, Tally(counters)
-        self.poller = Poller(loop)
+        self.poller, self.clients = Poller(loop), Clients(client)
 
     def __call__(self, bytes peer=None):
         cdef Protocol made = Protocol(self)
@@ -123,22 +124,11 @@ cdef class Factory:
             self.timer = self.loop.call_later(self.tick / NS, self.sweep)
         return 0
 
-    cdef bint count(self, bytes address) except -1:
-        """Count one more connection from there, unless there are too many."""
-        cdef size_t known = self.addresses.get(address, 0)
-        if known >= self.per_address:
-            return False
-        self.addresses[address] = known + 1
-        return True
-
     cdef int discard(self, Protocol connection) except -1:
-        cdef size_t known
         self.connections.discard(connection)
         if connection.counted:
             connection.counted = False
-            known = self.addresses.pop(connection.peer) - 1
-            if known:
-                self.addresses[connection.peer] = known
+            self.places.give_up(connection.peer)
         if not self.connections and self.emptied is not None:
             self.emptied()
         return 0
@@ -177,14 +167,14 @@ cdef class Protocol(Receiver):
             peer = transport.get_extra_info("peername")
             if isinstance(peer, tuple):
                 self.set_address(packed(peer[0].partition("%")[0].encode("ascii", "replace")))
-        self.behind_proxy = factory.trusts is not None and factory.trusts(self.peer)
+        self.behind_proxy = self.unlimited = factory.trusts is not None and factory.trusts(self.peer)
         if self.address_size and not self.behind_proxy:
-            self.counted = factory.count(self.peer)
+            self.counted = factory.places.take(self.peer)
             if not self.counted:
                 self.tally.row[REFUSED] += 1
                 self.refuse("overloaded")
                 return
-        self.tls = transport.get_extra_info("sslcontext") is not None
+        self.tls = self.https = transport.get_extra_info("sslcontext") is not None
         # By exact type: whatever encrypts, or only wraps, has no descriptor here.
         if type(transport) in factory.plain:
             self.fd = transport.get_extra_info("socket").fileno()
@@ -430,7 +420,7 @@ cdef class Protocol(Receiver):
         cdef Stored stored
         cdef bytes suffix
         cdef bint open_to_all, hit
-        if factory.by_origin and head.origin.at != NULL or head.forwarded and self.behind_proxy:
+        if factory.by_origin and head.origin.at != NULL or self.behind_proxy and not self.told(head):
             return 0
         if head.cookie.at != NULL and memmem(head.cookie.at, head.cookie.size, TOKEN_NAME, strlen(TOKEN_NAME)) != NULL:
             return 0
@@ -486,6 +476,16 @@ cdef class Protocol(Receiver):
         self.respond(head, stored)
         return 1
 
+    cdef bint told(self, const Head* head) except -1:
+        """Take the proxy's word on its client; 0: somebody else must read it."""
+        cdef Client client = None if head.forwarded else self.factory.clients.find(self.peer, head.forwarded_for)
+        if client is None:
+            return False
+        self.address_size, self.unlimited, self.record.client = client.size, client.trusted, NULL
+        memcpy(self.address, client.address, client.size)
+        self.https = secure(head.forwarded_proto, self.tls)
+        return True
+
     cdef bint permitted(self, const Head* head, const uint8_t* token, size_t token_size, const uint8_t* path,
                         size_t size) except -1:
         """Whether the token is good, and good for this request; the last good one is remembered."""
@@ -496,7 +496,7 @@ cdef class Protocol(Receiver):
         if token_size > MAX_TOKEN:
             return False
         asked.method, asked.method_size = head.verb.at, head.verb.size
-        asked.scheme, asked.scheme_size = <const uint8_t*> HTTPS, 5 if self.tls else 4
+        asked.scheme, asked.scheme_size = <const uint8_t*> HTTPS, 5 if self.https else 4
         asked.host, asked.host_size = head.host.at, head.host.size
         asked.path, asked.path_size = path, size
         asked.address, asked.address_size = self.address, self.address_size
@@ -521,7 +521,7 @@ cdef class Protocol(Receiver):
         """Whether the client may ask so often. Last of all: what is handed on is counted by those who get it."""
         cdef Factory factory = self.factory
         if (
-            factory.by_address is not None and self.address_size and not self.behind_proxy
+            factory.by_address is not None and self.address_size and not self.unlimited
             and factory.by_address.admit(self.address, self.address_size, self.began)
         ):
             return False

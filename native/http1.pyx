@@ -229,6 +229,13 @@ cdef inline Verdict _once(Span* field, const unsigned char* value, size_t size, 
     return Verdict.PLAIN
 
 
+cdef void _said(Span* field, const unsigned char* value, size_t size, bint high, Head* head) noexcept nogil:
+    """Keep what a proxy says in one line of ASCII; of a stranger it does not matter."""
+    if field.at != NULL or high:
+        head.forwarded = True
+    field.at, field.size = value, size
+
+
 cdef Verdict _take(const unsigned char* name, size_t length, const unsigned char* value, size_t size, bint high,
                    Head* head, Seen* seen) noexcept nogil:
     """Note what the field means for framing, for the connection and for the answer; most fields mean nothing."""
@@ -288,14 +295,14 @@ cdef Verdict _take(const unsigned char* name, size_t length, const unsigned char
         if _is(name, length, "accept-encoding", 15):
             return _once(&head.accept_encoding, value, size, high, head)
         if _is(name, length, "x-forwarded-for", 15):
-            head.forwarded = True
+            _said(&head.forwarded_for, value, size, high, head)
     elif length == 17:
         if _is(name, length, "transfer-encoding", 17):
             if seen.coding or not _chunked_last(value, size):
                 return Verdict.MALFORMED
             seen.coding = True
         elif _is(name, length, "x-forwarded-proto", 17):
-            head.forwarded = True
+            _said(&head.forwarded_proto, value, size, high, head)
     elif length == 23:
         if _is(name, length, "cta-common-access-token", 23):
             return _once(&head.token, value, size, high, head)
@@ -437,6 +444,7 @@ def parse_head(const unsigned char[::1] data not None, *, size_t line=8190, size
         "host": _text(found.host), "range": _text(found.range_), "if-none-match": _text(found.if_none_match),
         "if-range": _text(found.if_range), "accept-encoding": _text(found.accept_encoding), "origin": _text(found.origin),
         "cookie": _text(found.cookie), "cta-common-access-token": _text(found.token), "forwarded": found.forwarded,
+        "x-forwarded-for": _text(found.forwarded_for), "x-forwarded-proto": _text(found.forwarded_proto),
         "traceparent": _text(found.traceparent), "user-agent": _text(found.user_agent),
     }
 

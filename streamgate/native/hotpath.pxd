@@ -4,6 +4,7 @@ from libc.stdint cimport int64_t, uint8_t
 
 from streamgate.native.accesslog cimport AccessLog
 from streamgate.native.cat cimport Token, Verifier
+from streamgate.native.clients cimport Clients, Places
 from streamgate.native.http1 cimport Head, Limits
 from streamgate.native.limiter cimport Limiter
 from streamgate.native.receiver cimport Poller, Receiver
@@ -21,12 +22,13 @@ cdef class Factory:
     cdef object loop, health, fallback, problem, unsatisfiable, negotiate, trusts, cutter
     cdef tuple plain
     cdef AccessLog log
+    cdef Clients clients
     cdef Poller poller
     cdef Limiter by_address, by_token
     cdef Tally tally
     cdef Limits limits
-    cdef size_t most, per_address   # connections
-    cdef dict addresses             # of those that are open, how many from each
+    cdef size_t most                # connections
+    cdef Places places
     cdef int64_t head_timeout, keepalive_timeout, send_timeout, tick     # ns
     cdef bint by_origin
     cdef dict codings               # what `negotiate` said of an Accept-Encoding: ";br" and so on, b"" for identity
@@ -38,7 +40,6 @@ cdef class Factory:
     cdef bint is_open(self, const uint8_t* path, size_t size) except -1
     cdef void set_date(self, int64_t second) noexcept
     cdef int add(self, Protocol connection) except -1
-    cdef bint count(self, bytes address) except -1
     cdef int discard(self, Protocol connection) except -1
 
 
@@ -49,7 +50,8 @@ cdef class Protocol(Receiver):
     cdef bint introduced            # by whoever accepted the connection, not by the socket
     cdef bint counted               # among those of its address
     cdef bint behind_proxy          # the peer is a proxy whose word on the client counts
-    cdef bint tls
+    cdef bint unlimited             # requests from there are not counted: the client is a proxy of ours
+    cdef bint tls, https            # the connection is encrypted; the client's way here begins so
     cdef bint surrendered           # all bytes are the handler's, for good
     cdef bint handler_paused        # and the handler was told so
     cdef bint half_closed           # by the client, which waits for what it asked for
@@ -68,6 +70,7 @@ cdef class Protocol(Receiver):
     cdef int take_up(self) except -1
     cdef int refuse(self, str code) except -1
     cdef int answer(self, const Head* head) except -1
+    cdef bint told(self, const Head* head) except -1
     cdef bint permitted(self, const Head* head, const uint8_t* token, size_t token_size, const uint8_t* path,
                         size_t size) except -1
     cdef bint admitted(self, bint with_token) noexcept

@@ -56,7 +56,8 @@ class Factory:
     ``fallback(peer)`` makes the handler of a connection from that packed address. ``problem(code)`` gives a whole answer, which closes the connection.
     ``unsatisfiable(size, route, disk)`` gives what is sent with status 416. ``negotiate(accept_encoding)`` gives a coding's name, or "identity".
     ``counters``: a writable buffer of uint64, as many as COUNTERS. ``trusts(address)``: whether the peer is a proxy whose
-    Forwarded and X-Forwarded-* count; such requests go to the handler.
+    Forwarded and X-Forwarded-* count: ``client(peer, x_forwarded_for)`` gives the packed address of the client, and whether it
+    is a proxy too; Forwarded goes to the handler.
     ``cutter(path, gated)`` gives what is in no tier but can be cut at once, or None; it is asked for whole bodies only.
     ``by_address`` and ``by_token`` (by its session's handle) are asked before each answer; what they refuse goes to the handler.
     ``plain``: the exact types of transports whose socket may be written to directly. ``by_origin``: answers differ by Origin.
@@ -79,6 +80,7 @@ class Factory:
         negotiate: Callable[[str], str],
         counters: Buffer,
         trusts: Callable[[bytes], bool] | None = None,
+        client: Callable[[bytes, str], tuple[bytes, bool]] | None = None,
         cutter: Callable[[bytes, bool], Stored | None] | None = None,
         by_address: Limiter | None = None,
         by_token: Limiter | None = None,

@@ -41,7 +41,8 @@ cdef struct Head:
     Method method
     bint close                      # Connection: close
     bint folded                     # a field that the hot path reads came twice, or holds bytes beyond ASCII
-    bint forwarded                  # there is a Forwarded, X-Forwarded-For or X-Forwarded-Proto
+    bint forwarded                  # there is a Forwarded, or one of the next two twice or beyond ASCII
+    Span forwarded_for, forwarded_proto             # X-
     Span verb
     Span target                     # as on the request line
     Span path, query                # of the target; query without its "?"

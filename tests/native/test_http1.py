@@ -30,7 +30,8 @@ def test_what_is_read() -> None:
         "size": len(head), "method": "GET", "close": True, "verb": b"GET", "target": b"/t/abc/v/a/1.m4s?CMCD=br%3D1",
         "path": b"/t/abc/v/a/1.m4s", "query": b"CMCD=br%3D1", "host": b"edge:80", "range": b"bytes=0-1",
         "if-none-match": b'"a"', "if-range": b'"b"', "accept-encoding": b"br", "origin": b"null", "cookie": b"a=b",
-        "cta-common-access-token": b"tok", "forwarded": False, "traceparent": b"00-a", "user-agent": b"x y",
+        "cta-common-access-token": b"tok", "forwarded": False, "x-forwarded-for": None,
+        "x-forwarded-proto": None, "traceparent": b"00-a", "user-agent": b"x y",
     }  # fmt: skip
 
 
