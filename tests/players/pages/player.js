@@ -38,6 +38,19 @@ adapter.hls?.on("hlsFragBuffered", () => {
   if (!start && video.buffered.length) start = { time: video.currentTime, buffered: video.buffered.start(0) };
 });
 
+function decoded() {
+  const quality = video.getVideoPlaybackQuality();
+  return { total: quality.totalVideoFrames, dropped: quality.droppedVideoFrames, corrupted: quality.corruptedVideoFrames };
+}
+
+// What had been decoded when all was played. Where the element is late to tell that it ended, dash.js goes to the end by a seek,
+// and some pictures are decoded again.
+let whole = null;
+video.addEventListener("seeking", () => {
+  const played = video.played.length ? video.played.end(video.played.length - 1) : 0;
+  if (!whole && played >= video.duration - 0.05 && video.currentTime >= video.duration - 1) whole = decoded();
+});
+
 // Stalls that hls.js has reported and not yet seen the end of.
 let stalls = 0;
 adapter.hls?.on("hlsError", (_, data) => { if (data.details === "bufferStalledError") stalls += 1; });
@@ -127,7 +140,7 @@ window.player = {
   /** The texts of the cues that are shown now. */
   cues: () => [...video.textTracks].filter((track) => track.mode === "showing")
     .flatMap((track) => [...(track.activeCues ?? [])].map(plain)),
-  frames: () => { const q = video.getVideoPlaybackQuality(); return { total: q.totalVideoFrames, dropped: q.droppedVideoFrames, corrupted: q.corruptedVideoFrames }; },
+  frames: () => whole ?? decoded(),
 };
 
 // Short clips are buffered whole at once, and then nothing is left that a switch could show: keep the buffer small where asked.
