@@ -22,12 +22,10 @@ from streamgate.errors import StreamGateError
 from streamgate.native.cat import Token, Verifier
 from streamgate.storage.assets import open_asset
 from streamgate.storage.discovery import discover
+from tests.edge.gated import DESCRIBED, KEY, assets
 from tests.edge.harness import Answer, Edge, Folder, running, settings
-from tests.media_factory import Audio, Video, make
 
-KEY = SharedKey(b"site-1", bytes(range(32)), "streamgate", ("local",), ("iss", "exp", "cti", "aud"))
 SESSION = bytes(range(200, 216))
-DESCRIBED = 'gated = true\n[[source]]\nfile = "film.mp4"\n'
 CHANGING = ("Date", "Server-Timing")
 
 
@@ -44,12 +42,7 @@ def signed(claims: dict[int | str, Any]) -> str:
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One open asset, ``free``, and one that is ``gated``."""
-    root = tmp_path_factory.mktemp("gates")
-    made = make(root / "free.mp4", Video(size=(64, 36), gop=25), Audio(), seconds=9)
-    (root / "gated").mkdir()
-    (root / "gated/film.mp4").write_bytes(made.read_bytes())
-    (root / "gated/asset.toml").write_text(DESCRIBED)
-    return root
+    return assets(tmp_path_factory.mktemp("gates"))
 
 
 @pytest.fixture(scope="module")

@@ -12,11 +12,10 @@ from typing import Any
 
 import pytest
 
-from streamgate.access import keys
 from streamgate.storage.assets import discover, open_asset
+from tests.edge.gated import assets, key_folder
 from tests.edge.nodes import RunningNode, node, until
-from tests.edge.test_workers_tokens import KEY, Told, mint, signed
-from tests.media_factory import Audio, Video, make
+from tests.edge.test_workers_tokens import Told, mint, signed
 
 ONE, OTHER = "203.0.113.9", "198.51.100.7"
 LIMIT = 12
@@ -24,12 +23,7 @@ LIMIT = 12
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("proxied")
-    made = make(root / "free.mp4", Video(size=(64, 36), gop=25), Audio(), seconds=9)
-    (root / "gated").mkdir()
-    (root / "gated/film.mp4").write_bytes(made.read_bytes())
-    (root / "gated/asset.toml").write_text('gated = true\n[[source]]\nfile = "film.mp4"\n')
-    return root
+    return assets(tmp_path_factory.mktemp("proxied"))
 
 
 @pytest.fixture(scope="module")
@@ -40,13 +34,9 @@ def segment(library: Path) -> str:
 
 
 def start(library: Path, data: Path, **more: Any) -> Any:
-    (data / "keys").mkdir(mode=0o700)
-    file = data / "keys/site.toml"
-    file.touch(0o600)
-    file.write_text(keys.write(KEY.kid.decode(), KEY.secret))
     log = {"access": True, "access_file": str(data / "access.log"), "whole_addresses": True}
     server = {"trusted_proxies": ["127.0.0.0/8"]}
-    return node(library, data / "data", server=server, tokens={"keys": str(file.parent)}, log=log, **more)
+    return node(library, data / "data", server=server, tokens={"keys": str(key_folder(data))}, log=log, **more)
 
 
 @pytest.fixture(scope="module")

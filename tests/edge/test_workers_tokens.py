@@ -14,13 +14,11 @@ from typing import Any
 import pytest
 
 from edge.authorize import NAME
-from streamgate.access import keys, tokens
-from streamgate.access.keys import SharedKey
+from streamgate.access import tokens
 from streamgate.storage.assets import discover, open_asset
+from tests.edge.gated import KEY, assets, key_folder
 from tests.edge.nodes import RunningNode, node, until
-from tests.media_factory import Audio, Video, make
 
-KEY = SharedKey(b"site-1", bytes(range(32)), "streamgate", ("local",), ("iss", "exp", "cti", "aud"))
 CHANGING = ("Date", "Server-Timing")
 IMMUTABLE = "private, max-age=31536000, immutable"
 Headers = Sequence[tuple[str, str]]
@@ -38,12 +36,7 @@ def signed(claims: dict[int | str, Any]) -> str:
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One open asset, ``free``, and one that is ``gated``."""
-    root = tmp_path_factory.mktemp("gates")
-    made = make(root / "free.mp4", Video(size=(64, 36), gop=25), Audio(), seconds=9)
-    (root / "gated").mkdir()
-    (root / "gated/film.mp4").write_bytes(made.read_bytes())
-    (root / "gated/asset.toml").write_text('gated = true\n[[source]]\nfile = "film.mp4"\n')
-    return root
+    return assets(tmp_path_factory.mktemp("gates"))
 
 
 @pytest.fixture(scope="module")
@@ -58,12 +51,8 @@ def names(library: Path) -> list[str]:
 @pytest.fixture(scope="module")
 def running(library: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningNode]:
     data = tmp_path_factory.mktemp("node")
-    (data / "keys").mkdir(mode=0o700)
-    file = data / "keys/site.toml"
-    file.touch(0o600)
-    file.write_text(keys.write(KEY.kid.decode(), KEY.secret))
     log = {"access": True, "access_file": str(data / "access.log"), "level": "debug"}
-    with node(library, data / "data", tokens={"keys": str(file.parent)}, log=log) as started:
+    with node(library, data / "data", tokens={"keys": str(key_folder(data))}, log=log) as started:
         yield started
 
 
