@@ -21,6 +21,7 @@ from pathlib import Path
 
 from streamgate.errors import Finding, StreamGateError
 from streamgate.storage import description
+from streamgate.storage.objects.store import ObjectInfo
 
 MEDIA_SUFFIXES = frozenset(
     (".mp4", ".m4v", ".m4a", ".mov", ".3gp", ".f4v", ".cmfv", ".cmfa", ".mkv", ".mka", ".webm", ".ts", ".m2ts", ".mts")
@@ -32,13 +33,18 @@ MAX_ENTRIES = 10_000
 
 @dataclass(frozen=True, slots=True)
 class AssetRef:
-    """An asset that was found: its id, a title for people, the file or folder it is, and whether it needs a token."""
+    """An asset that was found: its id, a title for people, the file or folder it is, whether it needs a token, its tags.
+
+    In a store ``path`` is its key or what the keys of its ``files`` begin with.
+    """
 
     id: str
     title: str
     path: Path
     findings: tuple[Finding, ...] = field(default=())
     gated: bool = False
+    files: tuple[ObjectInfo, ...] = ()
+    tags: tuple[str, ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -55,10 +61,10 @@ def asset_id(name: str) -> str:
 
 
 class Gates:
-    """Which folders' asset.toml say that the asset is gated; each is read again when it has changed."""
+    """Which folders' asset.toml say that the asset is gated, and its tags; each is read again when it has changed."""
 
     def __init__(self) -> None:
-        self._read: dict[Path, tuple[tuple[int, int, int], bool]] = {}
+        self._read: dict[Path, tuple[tuple[int, int, int], bool, tuple[str, ...]]] = {}
 
     def gated(self, folder: Path) -> bool:
         """What the asset.toml says; one that cannot be read changes nothing, and opens nothing that was not open."""
@@ -70,10 +76,15 @@ class Gates:
             if known is None or known[0] != signature:
                 with path.open("rb") as file:
                     data = file.read(description.MAX_BYTES + 1)
-                known = self._read[folder] = (signature, description.gated(data))
+                known = self._read[folder] = (signature, description.gated(data), description.tags(data))
         except (OSError, StreamGateError):
             pass
         return known is None or known[1]
+
+    def tags(self, folder: Path) -> tuple[str, ...]:
+        """The tags in the asset.toml as it was read last, by :meth:`gated`."""
+        known = self._read.get(folder)
+        return known[2] if known is not None else ()
 
     def keep(self, folders: Iterable[Path]) -> None:
         """Forget all other folders."""
@@ -100,33 +111,76 @@ def discover(root: Path, gates: Gates | None = None) -> list[AssetRef]:
                     raise StreamGateError("source_too_complex", f"{root}: more than {MAX_ENTRIES} assets")
     except OSError as e:
         raise StreamGateError("source_unreadable", f"{root}: {e.strerror}") from e
+    found = distinct([_ref(entry, gates) for entry in sorted(entries)])
+    gates.keep(ref.path for ref in found)
+    return found
+
+
+def distinct(refs: Iterable[AssetRef]) -> list[AssetRef]:
+    """``refs`` without those whose id an earlier one has, which then has a finding that names them."""
     found: dict[str, AssetRef] = {}
-    for entry in sorted(entries):
-        ref = _ref(entry, gates)
+    for ref in refs:
         kept = found.get(ref.id)
         if kept is None:
             found[ref.id] = ref
         else:
-            detail = f"{entry.name} would have the id {ref.id!r} too, which {kept.path.name} has; it is not served"
-            finding = Finding("asset_id_collision", entry.name, detail)
+            detail = f"{ref.path.name} would have the id {ref.id!r} too, which {kept.path.name} has; it is not served"
+            finding = Finding("asset_id_collision", ref.path.name, detail)
             found[ref.id] = replace(kept, findings=(*kept.findings, finding))
-    gates.keep(ref.path for ref in found.values())
     return list(found.values())
+
+
+def of_objects(objects: Iterable[ObjectInfo]) -> list[AssetRef]:
+    """The assets of a store, by name, by the same rules; all of them gated that have an asset.toml, which is yet to be read.
+
+    Raises ``source_too_complex`` where there are too many.
+    """
+    folders: dict[str, list[ObjectInfo]] = {}
+    alone: list[ObjectInfo] = []
+    for each in objects:
+        folder, slash, _ = each.key.partition("/")
+        if not slash:
+            alone.append(each)
+        elif not folder.startswith("."):
+            folders.setdefault(folder, []).append(each)
+    if any(each.key == DESCRIPTION for each in alone):
+        # The place is one asset's.
+        return [AssetRef("asset", "asset", Path(), gated=True, files=tuple(alone))]
+    refs = []
+    for name, files in folders.items():
+        if any(each.key == f"{name}/{DESCRIPTION}" for each in files):
+            refs.append(AssetRef(asset_id(name), name, Path(name), gated=True, files=tuple(files)))
+    subtitles: dict[str, list[ObjectInfo]] = {}
+    for each in alone:
+        path = Path(each.key)
+        if path.suffix.lower() in SUBTITLE_SUFFIXES:
+            for stem in {path.stem, path.stem.rpartition(".")[0]}:
+                subtitles.setdefault(stem, []).append(each)
+    for each in alone:
+        path = Path(each.key)
+        if path.suffix.lower() in MEDIA_SUFFIXES and not path.name.startswith("."):
+            maybe = subtitles.get(path.stem, [])
+            beside = [other for other in maybe if sidecar_language(path, Path(other.key)) is not None]
+            refs.append(AssetRef(asset_id(path.stem), path.stem, path, files=(each, *beside)))
+    if len(refs) > MAX_ENTRIES:
+        raise StreamGateError("source_too_complex", f"more than {MAX_ENTRIES} assets")
+    return distinct(sorted(refs, key=lambda ref: ref.path))
 
 
 def sidecars(media: Path) -> list[tuple[Path, str]]:
     """The subtitle files beside ``media``, by name, each with the language that its name tells ("und" where none)."""
-    found = []
-    for path in sorted(media.parent.iterdir()):
-        if path.suffix.lower() not in SUBTITLE_SUFFIXES or not path.is_file():
-            continue
-        if path.stem == media.stem:
-            found.append((path, "und"))
-        elif path.stem.startswith(media.stem + "."):
-            language = path.stem[len(media.stem) + 1 :]
-            if re.fullmatch(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*", language):
-                found.append((path, language))
-    return found
+    beside = [(path, sidecar_language(media, path)) for path in sorted(media.parent.iterdir())]
+    return [(path, language) for path, language in beside if language is not None and path.is_file()]
+
+
+def sidecar_language(media: Path, path: Path) -> str | None:
+    """The language ("und" where its name tells none) of ``path``, where that are subtitles of ``media``."""
+    if path.suffix.lower() not in SUBTITLE_SUFFIXES:
+        return None
+    if path.stem == media.stem:
+        return "und"
+    language = path.stem.removeprefix(media.stem + ".")
+    return language if language != path.stem and re.fullmatch(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*", language) else None
 
 
 def _is_asset(entry: Path) -> bool:
@@ -138,4 +192,5 @@ def _is_asset(entry: Path) -> bool:
 def _ref(path: Path, gates: Gates) -> AssetRef:
     folder = path.is_dir()
     name = path.name if folder else path.stem
-    return AssetRef(asset_id(name), name, path, gated=folder and gates.gated(path))
+    gated = folder and gates.gated(path)
+    return AssetRef(asset_id(name), name, path, gated=gated, tags=gates.tags(path) if folder else ())

@@ -9,7 +9,7 @@ from typing import Protocol
 from streamgate.errors import StreamGateError
 from streamgate.native.index import FORMAT_VERSION, Index
 from streamgate.native.isobmff import read_index
-from streamgate.storage.objects.file import FileSource
+from streamgate.storage.objects.source import Source
 
 
 class IndexStore(Protocol):
@@ -22,7 +22,7 @@ class IndexStore(Protocol):
         """Keep it; whether that was done."""
 
 
-def index_of(source: FileSource, limits: Mapping[str, int], store: IndexStore | None) -> Index:
+def index_of(source: Source, limits: Mapping[str, int], store: IndexStore | None) -> Index:
     """The index of ``source``, from the ``store`` or read anew and kept there; blocking.
 
     ``limits`` are those of :func:`streamgate.native.isobmff.read_index`, by name, which also tells what is raised.
@@ -41,7 +41,6 @@ def index_of(source: FileSource, limits: Mapping[str, int], store: IndexStore | 
     return made
 
 
-def _digest(source: FileSource, limits: Mapping[str, int]) -> str:
-    """What must be the same: the file as the system knows it, blocks spread over what it holds, and the limits."""
-    told = repr((source.signature, sorted(limits.items()))).encode()
-    return blake2b(told + source.identity(), digest_size=16).hexdigest()
+def _digest(source: Source, limits: Mapping[str, int]) -> str:
+    """What must be the same: the bytes of the source, and the limits."""
+    return blake2b(f"{source.key} {sorted(limits.items())}".encode(), digest_size=16).hexdigest()

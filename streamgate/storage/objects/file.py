@@ -7,6 +7,7 @@ import errno
 import os
 import stat
 import weakref
+from collections.abc import Sequence
 from functools import cached_property
 from hashlib import blake2b
 from pathlib import Path
@@ -64,6 +65,20 @@ class FileSource:
             offset += len(piece)
             length -= len(piece)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def look(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+        """The bytes of each range."""
+        return [self.read(offset, length) for offset, length in ranges]
+
+    @property
+    def name(self) -> str:
+        """The file's."""
+        return self.path.name
+
+    @property
+    def key(self) -> str:
+        """The file as the system knows it, and blocks spread over what it holds."""
+        return f"{self.signature} {self.identity().hex()}"
 
     def read_ahead(self, offset: int, length: int) -> None:
         """Have the kernel begin to read these bytes into its page cache, unless samples of them are there already.

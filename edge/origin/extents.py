@@ -1,0 +1,220 @@
+"""What is in memory of one source, and what is on its way: no byte is asked for while it is either.
+
+An extent is one request to the store. It grows as the answer comes, and readers take from it what is there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import bisect_right, insort
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+
+from streamgate.core.logging import get_logger
+from streamgate.core.telemetry import Telemetry
+from streamgate.errors import StreamGateError
+from streamgate.storage.objects.remote import RemoteSource
+
+_log = get_logger("edge.origin")
+
+
+class Extent:
+    """Bytes [start, end) of a source, of which ``filled`` are there."""
+
+    __slots__ = ("_waiting", "data", "end", "error", "filled", "start")
+
+    def __init__(self, start: int, end: int) -> None:
+        self.start = start
+        self.end = end
+        self.data = bytearray(end - start)
+        self.filled = 0
+        self.error: StreamGateError | None = None
+        self._waiting: set[asyncio.Future[None]] = set()
+
+    @property
+    def whole(self) -> bool:
+        """Whether all of it is there."""
+        return self.filled == self.end - self.start
+
+    async def available(self, at: int) -> int:
+        """Where what is there ends, as soon as that lies behind ``at``; raises what the request failed with."""
+        while self.start + self.filled <= at:
+            if self.error is not None:
+                raise StreamGateError(self.error.code, self.error.detail)
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiting.add(waiter)
+            try:
+                await waiter
+            finally:
+                self._waiting.discard(waiter)
+        return self.start + self.filled
+
+    def add(self, chunk: bytes) -> None:
+        """More has come."""
+        self.data[self.filled : self.filled + len(chunk)] = chunk
+        self.filled += len(chunk)
+        self._wake()
+
+    def fail(self, error: StreamGateError) -> None:
+        """No more will come."""
+        self.error = error
+        self._wake()
+
+    def _wake(self) -> None:
+        for waiter in self._waiting:
+            if not waiter.done():
+                waiter.set_result(None)
+
+
+class Memory:
+    """At most ``limit`` bytes of extents of all sources; the least recently read go first, those on their way stay."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._coming = 0
+        self._held: OrderedDict[Extent, Extents] = OrderedDict()
+        self.bytes = 0
+
+    def begin(self, size: int) -> None:
+        """Room for a request of ``size`` bytes; raises ``overloaded`` where too many are under way."""
+        if self._coming and self._coming + size > self._limit:
+            raise StreamGateError("overloaded", "too much is being read from the store")
+        self._coming += size
+        self.bytes += size
+        self._shrink()
+
+    def end(self, extent: Extent, owner: Extents) -> None:
+        """A request has ended, and what it brought stays for a while."""
+        self._coming -= extent.end - extent.start
+        self._held[extent] = owner
+        self._shrink()
+
+    def used(self, extent: Extent) -> None:
+        """It was read."""
+        if extent in self._held:
+            self._held.move_to_end(extent)
+
+    def forget(self, extent: Extent) -> None:
+        """It goes."""
+        if self._held.pop(extent, None) is not None:
+            self.bytes -= extent.end - extent.start
+
+    def _shrink(self) -> None:
+        while self.bytes > self._limit and self._held:
+            extent, owner = next(iter(self._held.items()))
+            owner.drop(extent)
+
+
+class Extents:
+    """What this process holds of ``source``. To be used in one event loop."""
+
+    def __init__(self, source: RemoteSource, memory: Memory, telemetry: Telemetry) -> None:
+        self._source = source
+        self._memory = memory
+        self._telemetry = telemetry
+        self._starts: list[int] = []
+        self._extents: dict[int, Extent] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def read(self, offset: int, length: int, window: tuple[int, int]) -> AsyncIterator[memoryview]:
+        """Bytes [offset, offset + length), piece by piece as they come, never copied.
+
+        What is missing of ``window`` (offset and length, of which the range is a part) is asked for in one go, if any of the range is.
+        Raises ``origin_*``, ``source_*`` and ``overloaded``.
+        """
+        at, end = offset, offset + length
+        while at < end:
+            extent = self._at(at)
+            if extent is None:
+                if not self._ask(at, end, window):
+                    raise StreamGateError("internal", "a range lies outside of its window")
+                continue
+            self._memory.used(extent)
+            upto = min(end, await extent.available(at))
+            with memoryview(extent.data) as whole:
+                yield whole[at - extent.start : upto - extent.start]
+            at = upto
+
+    def drop(self, extent: Extent) -> None:
+        """Forget what one request brought; who reads from it reads on."""
+        self._memory.forget(extent)
+        if self._extents.get(extent.start) is extent:
+            del self._extents[extent.start]
+            self._starts.remove(extent.start)
+
+    def forget(self) -> None:
+        """Ask for everything anew; who reads what is there, or on its way, reads on."""
+        for extent in list(self._extents.values()):
+            self.drop(extent)
+
+    def close(self) -> None:
+        """Forget everything, and end what is under way."""
+        for task in self._tasks:
+            task.cancel()
+        self.forget()
+
+    def _at(self, at: int) -> Extent | None:
+        """The extent that has the byte ``at``, or will have it."""
+        n = bisect_right(self._starts, at) - 1
+        extent = self._extents[self._starts[n]] if n >= 0 else None
+        return extent if extent is not None and at < extent.end else None
+
+    def _ask(self, at: int, end: int, window: tuple[int, int]) -> bool:
+        """Ask for what is missing of the window; whether ``at`` is among that."""
+        first, last = min(at, window[0]), max(end, window[0] + window[1])
+        for start, stop in self._gaps(first, min(last, self._source.size)):
+            self._memory.begin(stop - start)
+            extent = Extent(start, stop)
+            self._extents[start] = extent
+            insort(self._starts, start)
+            task = asyncio.ensure_future(self._fill(extent))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        return self._at(at) is not None
+
+    def _gaps(self, at: int, end: int) -> list[tuple[int, int]]:
+        gaps = []
+        while at < end:
+            extent = self._at(at)
+            if extent is not None:
+                at = extent.end
+                continue
+            n = bisect_right(self._starts, at)
+            stop = min(end, self._starts[n]) if n < len(self._starts) else end
+            gaps.append((at, stop))
+            at = stop
+        return gaps
+
+    async def _fill(self, extent: Extent) -> None:
+        result = "ok"
+        source = self._source
+        length = extent.end - extent.start
+        try:
+            async with source.store.reading(source.info.key, extent.start, length, etag=source.info.etag) as reading:
+                async for chunk in reading:
+                    if extent.filled + len(chunk) > length:
+                        raise StreamGateError("source_changed", f"{source.name}: more came than was asked for")
+                    extent.add(chunk)
+            if not extent.whole:
+                raise StreamGateError("source_changed", f"{source.name}: it ends too early")
+        except StreamGateError as error:
+            if error.code == "source_not_found":
+                # It was there when it was opened. Whether it is gone for good, the next listing tells.
+                error = StreamGateError("source_changed", error.detail)
+            result = error.code
+            _log.warning("a source cannot be read", source=source.name, code=error.code, detail=error.detail)
+            extent.fail(error)
+        except asyncio.CancelledError:
+            result = "cancelled"
+            extent.fail(StreamGateError("stopping"))
+            raise
+        except Exception:
+            result = "internal"
+            _log.exception("a source cannot be read", source=source.name)
+            extent.fail(StreamGateError("internal"))
+        finally:
+            self._telemetry.count("origin_reads", result=result)
+            self._memory.end(extent, self)
+            if extent.error is not None:
+                # The next who asks asks the store.
+                self.drop(extent)

@@ -1,0 +1,190 @@
+"""One reader of a source on a machine: extents in memory, and processes that ask each other."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from edge.origin import sharing
+from edge.origin.extents import Memory
+from edge.origin.sharing import Origin
+from edge.threads import Pool
+from streamgate.core.settings.origin import S3Settings
+from streamgate.core.telemetry import Telemetry
+from streamgate.errors import StreamGateError
+from streamgate.storage.objects.folder import FolderStore
+from streamgate.storage.objects.remote import Bridge, RemoteSource
+from tests.edge.counting_store import CountingStore
+
+SIZE = 4_000_000
+
+
+@pytest.fixture(scope="module")
+def data() -> bytes:
+    return os.urandom(SIZE)
+
+
+@pytest.fixture
+async def store(tmp_path: Path, data: bytes) -> AsyncIterator[CountingStore]:
+    await asyncio.to_thread((tmp_path / "film.mp4").write_bytes, data)
+    inner = FolderStore(tmp_path, S3Settings())
+    yield CountingStore(inner)
+    await inner.close()
+
+
+class Machine:
+    """Processes of one node, all in this one."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.origins: list[Origin] = []
+        self._telemetry = Telemetry()
+
+    def process(self, memory: int = 64 * 2**20) -> Origin:
+        pool = Pool(f"{self.name}{len(self.origins)}", 1, 10, self._telemetry)
+        self.origins.append(Origin(self.name, Memory(memory), pool, self._telemetry))
+        return self.origins[-1]
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[Machine]:
+    made = Machine(str(tmp_path))
+    yield made
+    for origin in made.origins:
+        origin.close()
+        origin.pool.close()
+
+
+async def source_of(store: CountingStore) -> RemoteSource:
+    return RemoteSource(store, await store.stat("film.mp4"), Bridge(asyncio.get_running_loop(), 10.0))
+
+
+async def test_a_window_is_read_once_for_all_who_want_parts_of_it(
+    store: CountingStore, machine: Machine, data: bytes
+) -> None:
+    origin, source = machine.process(), await source_of(store)
+    window = (1_000_000, 1_000_000)
+    wanted = [(1_000_000, 300_000), (1_500_000, 500_000), (1_200_000, 800_000), (1_999_999, 1)]
+    found = await asyncio.gather(*(origin.read(source, offset, length, window) for offset, length in wanted))
+    assert [bytes(each) for each in found] == [data[offset : offset + length] for offset, length in wanted]
+    assert store.reads == [("film.mp4", 1_000_000, 1_000_000)]
+    # A neighbour that overlaps reads what is missing.
+    assert bytes(await origin.read(source, 1_900_000, 300_000, (1_900_000, 600_000))) == data[1_900_000:2_200_000]
+    assert store.reads[1:] == [("film.mp4", 2_000_000, 500_000)]
+
+
+async def test_processes_read_through_one(store: CountingStore, machine: Machine, data: bytes) -> None:
+    one, other, third = machine.process(), machine.process(), machine.process()
+    source = await source_of(store)
+    spans = [(n * 400_000, 400_000) for n in range(10)]
+    answers = await asyncio.gather(
+        *(origin.read(source, *span, span) for origin in (one, other, third) for span in spans)
+    )
+    assert [bytes(answer) for answer in answers] == [data[o : o + n] for _ in range(3) for o, n in spans]
+    assert len(store.reads) == 10 and store.twice("film.mp4") == []
+
+
+async def test_errors_reach_those_who_ask_another_process(store: CountingStore, machine: Machine, data: bytes) -> None:
+    one, other = machine.process(), machine.process()
+    source = await source_of(store)
+    await one.read(source, 0, 10, (0, 10))
+    store.failing = StreamGateError("origin_unavailable", "away")
+    for origin in (one, other):
+        with pytest.raises(StreamGateError, match="away") as caught:
+            await origin.read(source, 100, 10, (100, 10))
+        assert caught.value.code == "origin_unavailable"
+    store.failing = None
+    # A failure is remembered by nobody, and the connection is good for more.
+    assert bytes(await other.read(source, 100, 10, (100, 10))) == data[100:110]
+    assert bytes(await other.read(source, 100, 20, (100, 20))) == data[100:120]
+
+
+async def test_another_takes_over_where_the_reader_goes(store: CountingStore, machine: Machine, data: bytes) -> None:
+    one, other = machine.process(), machine.process()
+    source = await source_of(store)
+    await one.read(source, 0, 10, (0, 10))
+    assert bytes(await other.read(source, 0, 10, (0, 10))) == data[:10]
+    assert len(store.reads) == 1
+    one.close()
+    assert bytes(await other.read(source, 0, 20, (0, 20))) == data[:20]
+    assert len(store.reads) == 2
+
+
+async def test_a_replaced_object_is_never_mixed(store: CountingStore, machine: Machine, tmp_path: Path) -> None:
+    origin, source = machine.process(), await source_of(store)
+    await origin.read(source, 0, 1000, (0, 1000))
+    await asyncio.to_thread((tmp_path / "new").write_bytes, bytes(SIZE))
+    await asyncio.to_thread(os.replace, tmp_path / "new", tmp_path / "film.mp4")
+    with pytest.raises(StreamGateError) as caught:
+        await origin.read(source, 500, 1000, (500, 1000))
+    assert caught.value.code == "source_changed"
+    assert await source.changed()
+
+
+async def test_memory_is_bounded(store: CountingStore, machine: Machine, data: bytes) -> None:
+    limit = 1_000_000
+    memory = Memory(limit)
+    telemetry = Telemetry()
+    pool = Pool("bounded", 1, 10, telemetry)
+    machine.origins.append(origin := Origin("bounded", memory, pool, telemetry))
+    source = await source_of(store)
+    for n in range(13):
+        span = (n * 300_000, 300_000)
+        assert bytes(await origin.read(source, *span, span)) == data[span[0] : sum(span)]
+        assert memory.bytes <= limit
+    assert len(store.reads) == 13
+    await origin.read(source, 12 * 300_000, 10, (12 * 300_000, 10))
+    assert len(store.reads) == 13, "the newest are there"
+    await origin.read(source, 0, 10, (0, 10))
+    assert len(store.reads) == 14, "the oldest went"
+
+
+async def test_too_much_at_once_is_refused(store: CountingStore, machine: Machine) -> None:
+    origin, source = machine.process(1_000_000), await source_of(store)
+    spans = [(n * 900_000, 900_000) for n in range(4)]
+    found = await asyncio.gather(*(origin.read(source, *span, span) for span in spans), return_exceptions=True)
+    codes = [each.code for each in found if isinstance(each, StreamGateError)]
+    assert codes == ["overloaded"] * 3, "one is always let through"
+
+
+async def test_idle_sources_are_let_go(
+    store: CountingStore, machine: Machine, data: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = machine.process(), machine.process()
+    source = await source_of(store)
+    await one.read(source, 0, 10, (0, 10))
+    monkeypatch.setattr(sharing, "_IDLE_S", -1.0)
+    # The next question of any kind sweeps; the name is free then, and another process takes it.
+    one._sweep()
+    assert bytes(await other.read(source, 0, 10, (0, 10))) == data[:10]
+    assert len(store.reads) == 2
+
+
+async def test_a_reader_that_hangs_is_given_up(
+    store: CountingStore, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, origin = await source_of(store), machine.process()
+    monkeypatch.setattr(sharing, "_PATIENCE_S", 0.1)
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(origin._address(source))
+        silent.listen()
+        with pytest.raises(StreamGateError) as caught:
+            await origin.read(source, 0, 10, (0, 10))
+    assert caught.value.code == "fill_lost" and caught.value.retryable
+    assert store.reads == []
+
+
+async def test_another_users_answers_are_not_taken(
+    store: CountingStore, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other, source = machine.process(), machine.process(), await source_of(store)
+    await one.read(source, 0, 10, (0, 10))
+    monkeypatch.setattr(sharing, "_ours", lambda _: False)
+    with pytest.raises(StreamGateError, match="another user") as caught:
+        await other.read(source, 0, 10, (0, 10))
+    assert caught.value.code == "origin_unavailable"
