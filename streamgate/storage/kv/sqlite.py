@@ -1,6 +1,7 @@
 """The machine's own store: one SQLite file in WAL mode, shared by all processes of the machine, in a thread of its own.
 
-What a call has returned from survives the death of all processes, and of the machine (``synchronous=FULL``).
+What a call has returned from survives the death of all processes, and of the machine (``synchronous=FULL``). Leases do
+not survive a restart of the machine, for nobody does who could hold one; they go by a clock that nobody sets.
 Beside the file is a reserve of room on the disk, so that there is a place for what matters when others have filled it.
 """
 
@@ -13,13 +14,15 @@ import os
 import secrets
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar, cast
 
+from streamgate.core.clock import PatientClock
+from streamgate.core.clock import steady as passed
 from streamgate.errors import StreamGateError
-from streamgate.storage.kv.events import EVENT_TYPES, Event, EventType, Position
+from streamgate.storage.kv.events import EVENT_TYPES, UID_BYTES, Event, EventType, Position
 from streamgate.storage.kv.reserve import Reserve
 
 T = TypeVar("T")
@@ -31,30 +34,48 @@ CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, value TEXT NOT NULL) WI
 CREATE TABLE IF NOT EXISTS kv (key TEXT PRIMARY KEY, value BLOB NOT NULL, until REAL) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS kv_until ON kv (until) WHERE until IS NOT NULL;
 CREATE TABLE IF NOT EXISTS events (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, type TEXT NOT NULL, subject BLOB NOT NULL, until INTEGER
+    id INTEGER PRIMARY KEY AUTOINCREMENT, type TEXT NOT NULL, subject BLOB NOT NULL, until INTEGER, uid BLOB
 );
 CREATE INDEX IF NOT EXISTS events_until ON events (until) WHERE until IS NOT NULL;
+CREATE TABLE IF NOT EXISTS leases (
+    name TEXT PRIMARY KEY, holder BLOB NOT NULL, until REAL NOT NULL, boot TEXT NOT NULL
+) WITHOUT ROWID;
 """
+# Files of before the uid was are brought up to date.
+_UIDS = (
+    "UPDATE events SET uid = randomblob(16) WHERE uid IS NULL",
+    "CREATE UNIQUE INDEX IF NOT EXISTS events_uid ON events (uid)",
+)
+_INSERT = "INSERT INTO events (type, subject, until, uid) VALUES (?, ?, ?, ?)"
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class SqliteStore:
     """Made by :meth:`open`. Every call raises ``store_unavailable`` where the file cannot be read or written.
 
-    Times to live are in seconds; None: for ever. ``clock`` gives s since 1970.
+    Times to live are in seconds; None: for ever. ``clock`` gives s since 1970, ``steady`` the seconds that leases go by:
+    those of the machine unless another clock was given.
     """
 
-    def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, path: Path, clock: Callable[[], float] = time.time, steady: Callable[[], float] | None = None
+    ) -> None:
         self._path = path
         self._clock = clock
+        self._steady = steady or (passed if clock is time.time else clock)
+        self._gone = PatientClock(clock, self._steady)
+        self._boot = ""
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="streamgate-store")
         self._connection: sqlite3.Connection | None = None
         self._identity = (0, 0)
         self._reserve = Reserve(path.with_name(f"{path.name}-reserve"))
 
     @classmethod
-    async def open(cls, path: Path, clock: Callable[[], float] = time.time) -> SqliteStore:
+    async def open(
+        cls, path: Path, clock: Callable[[], float] = time.time, steady: Callable[[], float] | None = None
+    ) -> SqliteStore:
         """The store at ``path``, made where there is none, readable by this user alone."""
-        store = cls(path, clock)
+        store = cls(path, clock, steady)
         try:
             await store._run(store._connect)
         except BaseException:
@@ -112,9 +133,10 @@ class SqliteStore:
 
         def lease() -> bool:
             with self._transaction() as db:
-                if self._get(name) not in (None, holder):
+                if self._holder(db, name) not in (None, holder):
                     return False
-                db.execute("INSERT OR REPLACE INTO kv VALUES (?, ?, ?)", (name, holder, self._until(ttl)))
+                row = name, holder, self._steady() + ttl, self._boot
+                db.execute("INSERT OR REPLACE INTO leases VALUES (?, ?, ?, ?)", row)
                 return True
 
         return await self._run(lease)
@@ -124,38 +146,61 @@ class SqliteStore:
 
         def release() -> bool:
             with self._transaction() as db:
-                held = self._get(name) == holder
-                db.execute("DELETE FROM kv WHERE key = ? AND value = ?", (name, holder))
+                held = self._holder(db, name) == holder
+                db.execute("DELETE FROM leases WHERE name = ? AND holder = ?", (name, holder))
                 return held
 
         return await self._run(release)
 
     async def append(self, type: EventType, subject: bytes, until: int | None) -> int:
         """Add an event; its id, higher than that of every earlier one. Raises ValueError for a type that is none."""
-        if type not in EVENT_TYPES:
-            raise ValueError(f"there is no event type {type!r}")
+        _check_type(type)
+        row = type, subject, until, secrets.token_bytes(UID_BYTES)
 
         def append() -> int:
             with self._transaction() as db:
-                done = db.execute("INSERT INTO events (type, subject, until) VALUES (?, ?, ?)", (type, subject, until))
-                return cast(int, done.lastrowid)
+                return cast(int, db.execute(_INSERT, row).lastrowid)
 
         return await self._run(append)
 
+    async def adopt(self, events: Iterable[Event]) -> int:
+        """Add events that have a uid, in this order: all of those that are not here yet, or none; how many these were.
+
+        Raises ValueError for a type that is none.
+        """
+        rows = [(event.type, event.subject, event.until, event.uid) for event in events]
+        for row in rows:
+            _check_type(row[0])
+
+        def adopt() -> int:
+            with self._transaction() as db:
+                return sum(db.execute(f"{_INSERT} ON CONFLICT (uid) DO NOTHING", row).rowcount for row in rows)
+
+        return await self._run(adopt)
+
     async def events(self, after: Position | None = None, limit: int = 10_000) -> tuple[list[Event], Position]:
-        """The next events that matter still, and where they end; from the start where the store is another than ``after``'s."""
+        """The next events that matter still, and where they end; from the start where the store is another than ``after``'s.
+
+        One that was put back from a backup, so that what ``after`` tells of is not in it, is another from then on.
+        """
 
         def read() -> tuple[list[Event], Position]:
+            if after is not None:
+                self._renew_if_lost(after)
             with self._transaction("DEFERRED") as db:
                 incarnation = self._incarnation(db)
-                seen = after.id if after is not None and after.incarnation == incarnation else 0
+                start = after if after is not None and after.incarnation == incarnation else Position(incarnation, 0)
                 rows = db.execute(
-                    "SELECT id, type, subject, until FROM events"
+                    "SELECT id, type, subject, until, uid FROM events"
                     " WHERE id > ? AND (until IS NULL OR until > ?) ORDER BY id LIMIT ?",
-                    (seen, self._clock(), limit),
+                    (start.id, self._clock(), limit),
                 ).fetchall()
+                last = self._last(db)
             found = [Event(*row) for row in rows]
-            return found, Position(incarnation, found[-1].id if found else seen)
+            if len(found) == limit:
+                return found, Position(incarnation, found[-1].id, found[-1].uid)
+            # Beyond what is told there may be what has ended.
+            return found, max(start, Position(incarnation, *last), key=lambda position: position.id)
 
         return await self._run(read)
 
@@ -164,9 +209,14 @@ class SqliteStore:
 
         def prune() -> int:
             with self._transaction() as db:
-                now = self._clock()
+                now = self._gone()
+                db.execute("DELETE FROM leases WHERE until <= ? OR boot != ?", (self._steady(), self._boot))
                 gone = db.execute("DELETE FROM kv WHERE until <= ?", (now,)).rowcount
-                gone += db.execute("DELETE FROM events WHERE until <= ?", (now,)).rowcount
+                number, uid = self._last(db)
+                if ended := db.execute("DELETE FROM events WHERE until <= ?", (now,)).rowcount:
+                    # Whoever has come that far is to be believed, though it may have gone now.
+                    db.execute("INSERT OR REPLACE INTO about VALUES ('last', ?)", (f"{number} {uid.hex()}",))
+                gone += ended
             self._reserve.fill()
             return gone
 
@@ -190,17 +240,27 @@ class SqliteStore:
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         made = os.fstat(descriptor)
         os.close(descriptor)
-        self._identity = made.st_dev, made.st_ino
+        self._identity = 0, 0  # until it is one of ours
         self._connection = sqlite3.connect(self._path, timeout=_BUSY_S, isolation_level=None)
         self._connection.execute("PRAGMA journal_mode=WAL")
         self._connection.execute("PRAGMA synchronous=FULL")
         incarnation = f"INSERT OR IGNORE INTO about VALUES ('incarnation', '{secrets.token_hex(16)}');"
         self._connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} {incarnation} COMMIT;")
+        with self._begun() as db:
+            if "uid" not in [column[1] for column in db.execute("PRAGMA table_info(events)")]:
+                db.execute("ALTER TABLE events ADD COLUMN uid BLOB")
+            for statement in _UIDS:
+                db.execute(statement)
+        self._boot = _BOOT_ID.read_text().strip()
+        self._identity = made.st_dev, made.st_ino
         self._reserve.fill()
 
-    @contextlib.contextmanager
-    def _transaction(self, kind: str = "IMMEDIATE") -> Iterator[sqlite3.Connection]:
+    def _transaction(self, kind: str = "IMMEDIATE") -> contextlib.AbstractContextManager[sqlite3.Connection]:
         self._follow()
+        return self._begun(kind)
+
+    @contextlib.contextmanager
+    def _begun(self, kind: str = "IMMEDIATE") -> Iterator[sqlite3.Connection]:
         assert self._connection is not None
         self._connection.execute(f"BEGIN {kind}")
         try:
@@ -217,6 +277,38 @@ class SqliteStore:
             "SELECT value FROM kv WHERE key = ? AND (until IS NULL OR until > ?)", (key, self._clock())
         ).fetchone()
         return found[0] if found else None
+
+    def _holder(self, db: sqlite3.Connection, name: str) -> bytes | None:
+        found = db.execute(
+            "SELECT holder FROM leases WHERE name = ? AND until > ? AND boot = ?", (name, self._steady(), self._boot)
+        ).fetchone()
+        return found[0] if found else None
+
+    def _renew_if_lost(self, position: Position) -> None:
+        """Give the store another incarnation where what was read from it is no longer in it."""
+        with self._transaction("DEFERRED") as db:
+            if not self._has_lost(db, position):
+                return
+        with self._transaction() as db:
+            if self._has_lost(db, position):
+                db.execute("UPDATE about SET value = ? WHERE name = 'incarnation'", (secrets.token_hex(16),))
+
+    def _has_lost(self, db: sqlite3.Connection, position: Position) -> bool:
+        if not position.id or self._incarnation(db) != position.incarnation:
+            return False
+        found = db.execute("SELECT uid FROM events WHERE id = ?", (position.id,)).fetchone()
+        return (position.id, position.uid) != ((position.id, found[0]) if found else self._last_of_before(db))
+
+    def _last(self, db: sqlite3.Connection) -> tuple[int, bytes]:
+        """Number and uid of the last event of all; 0 where there never was one."""
+        found = db.execute("SELECT id, uid FROM events ORDER BY id DESC LIMIT 1").fetchone()
+        return max(found or (0, b""), self._last_of_before(db))
+
+    def _last_of_before(self, db: sqlite3.Connection) -> tuple[int, bytes]:
+        """Those of the event that was the last one before some were removed."""
+        found = db.execute("SELECT value FROM about WHERE name = 'last'").fetchone()
+        number, _, uid = found[0].partition(" ") if found else ("0", "", "")
+        return int(number), bytes.fromhex(uid)
 
     def _incarnation(self, db: sqlite3.Connection) -> str:
         return cast(str, db.execute("SELECT value FROM about WHERE name = 'incarnation'").fetchone()[0])
@@ -235,6 +327,11 @@ class SqliteStore:
                         raise StreamGateError("store_unavailable", f"{self._path}: {error}") from error
 
         return await asyncio.get_running_loop().run_in_executor(self._thread, mapped)
+
+
+def _check_type(type: str) -> None:
+    if type not in EVENT_TYPES:
+        raise ValueError(f"there is no event type {type!r}")
 
 
 def _is_full(error: sqlite3.Error | OSError) -> bool:
