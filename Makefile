@@ -30,10 +30,10 @@ test: ## the everyday tests
 	@$(PREPARE) --web test
 	@$(BIN)/python -m pytest -m "not slow" --durations=20 $(ARGS)
 
-test-slow: ## the tests that take long, the sanitizers, the fuzzers, and the smallest run of the benchmarks
-	@$(PYTHON) tools/apt.py test slow
-	@$(PREPARE) --web test
-	@status=0; for part in sanitize fuzz "bench ARGS=--quick MICRO=--benchmark-max-time=0.01" slow; do $(MAKE) --no-print-directory $$part || status=1; done; exit $$status
+test-slow: ## the tests that take long, the smallest run of every benchmark among them, the sanitizers and the fuzzers
+	@$(PYTHON) tools/apt.py test slow fuzz bench
+	@$(PREPARE) --web test fuzz bench
+	@status=0; for part in sanitize fuzz micro slow; do $(MAKE) --no-print-directory $$part || status=1; done; exit $$status
 
 micro: ## the micro-benchmarks, once each
 	@$(BIN)/python -m pytest -q --timeout 300 benchmarks/micro
@@ -63,6 +63,7 @@ bench: ## the project's benchmarks
 	$(BIN)/python -m benchmarks packaging $(ARGS)
 	$(BIN)/python -m benchmarks delivery $(ARGS)
 	$(BIN)/python -m benchmarks tokens $(ARGS)
+	$(BIN)/python -m benchmarks origin $(ARGS)
 	$(BIN)/python -m pytest --benchmark-enable --benchmark-only -q --timeout 300 $(MICRO) benchmarks/micro
 
 lock: ## renew constraints.txt

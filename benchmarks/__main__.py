@@ -14,7 +14,7 @@ from benchmarks.measure import Row
 
 
 @click.command()
-@click.argument("name", type=click.Choice(["packaging", "delivery", "tokens"]))
+@click.argument("name", type=click.Choice(["packaging", "delivery", "tokens", "origin"]))
 @click.option(
     "--input",
     "given",
@@ -23,8 +23,10 @@ from benchmarks.measure import Row
 )
 @click.option("--runs", type=click.IntRange(1, 100), default=10, show_default=True, help="Pairs a ratio.")
 @click.option("--minutes", type=click.IntRange(1, 120), help="Length of every title, for a quick look.")
-@click.option("--payload", "payloads", multiple=True, help="Of delivery only these rows: 1k, 64k, 500k, zipf, tls, …")
-@click.option("--seconds", type=click.FloatRange(0.1, 60), default=3.0, show_default=True, help="A run of delivery.")
+@click.option(
+    "--payload", "payloads", multiple=True, help="Of delivery or origin only these rows: 1k, zipf, segment, …"
+)
+@click.option("--seconds", type=click.FloatRange(0.1, 60), default=3.0, show_default=True, help="A run under load.")
 @click.option("--quick", is_flag=True, help="One short run each, to see whether everything works.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @click.option("--check", is_flag=True, help="Exit with 1 where a goal is missed.")
@@ -52,6 +54,10 @@ def main(
 
         # What the check adds to a whole request is measured as delivery is.
         rows = chain(tokens.run(runs=runs), delivery.run(runs=runs, seconds=seconds, chosen=["token"]))
+    elif name == "origin":
+        from benchmarks import origin
+
+        rows = origin.run(runs=runs, seconds=seconds, minutes=minutes, chosen=payloads)
     else:
         from benchmarks import packaging
 

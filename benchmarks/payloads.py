@@ -1,6 +1,6 @@
 """Assets whose segments have an exact size, so that ours and its peers send the same bytes; kept beside the footage.
 
-Each segment is one real H.264 keyframe with filler data (ITU-T H.264 section 7.3.2.7) up to the wanted size. The edge
+Each segment is one real H.264 keyframe with filler data (ITU-T H.264 section 7.3.2.7), or noise, up to the wanted size. The edge
 serves such a title as any other: nothing of ours knows that it is a benchmark's. Its peers get what ``streamgate
 package`` writes of it.
 """
@@ -15,6 +15,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import numpy as np
 
 from benchmarks import footage
 from streamgate.media.renditions import Rendition
@@ -37,11 +38,12 @@ class Payload:
     sizes: tuple[int, ...]
 
 
-def exact(size: int, count: int) -> Payload:
-    """A title of ``count`` segments of ``size`` bytes each."""
+def exact(size: int, count: int, *, noise: bool = False) -> Payload:
+    """A title of ``count`` segments of ``size`` bytes each; with ``noise`` they cannot be compressed, as media cannot."""
     if size < _LEAST:
         raise ValueError(f"a segment has at least {_LEAST} bytes")
-    made = served(f"payload-{size}x{count}", lambda target: _write(target, size, count))
+    name = f"payload-{size}x{count}{'-noise' if noise else ''}"
+    made = served(name, lambda target: _write(target, size, count, noise))
     if set(made.sizes) != {size} or len(made.sizes) != count:
         raise RuntimeError(f"segments of {sorted(set(made.sizes))} bytes instead of {size}")
     return made
@@ -84,17 +86,17 @@ def _rendition(asset: Asset, kind: str) -> Rendition:
     return found[0]
 
 
-def _write(target: Path, size: int, count: int) -> None:
+def _write(target: Path, size: int, count: int, noise: bool) -> None:
     """Write the title; what a segment's boxes take is found with a short one."""
     trial = target.with_suffix(".trial.mp4")
-    _mux(trial, 2, 600)
+    _mux(trial, 2, 600, noise)
     rendition = _rendition(open_asset(discover(trial)[0]), "video")
     boxes = rendition.segment(0).size - 600
     trial.unlink()
-    _mux(target, count, size - boxes)
+    _mux(target, count, size - boxes, noise)
 
 
-def _mux(target: Path, count: int, sample: int) -> None:
+def _mux(target: Path, count: int, sample: int, noise: bool) -> None:
     with av.open(str(target), "w", format="mp4", options={"movflags": "+faststart"}) as output:
         stream = output.add_stream("libx264", rate=25, options={"preset": "ultrafast"})
         stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
@@ -104,9 +106,13 @@ def _mux(target: Path, count: int, sample: int) -> None:
         frame.pts, frame.time_base = 0, Fraction(1, 25)
         encoded = b"".join(bytes(packet) for packet in [*stream.encode(frame), *stream.encode(None)])
         picture = _START_CODE + _slice(encoded)
-        filler = _START_CODE + b"\x0c" + b"\xff" * (sample - len(picture) - 6) + b"\x80"
+        room = sample - len(picture) - 6
+        random = np.random.default_rng(1)
         for n in range(count):
-            packet = av.Packet(picture + filler)
+            # Decoders pass over filler data as over a NAL unit of type 30, which has no meaning; without a zero in it
+            # nothing in it looks like a start code.
+            rest = b"\x1e" + random.integers(1, 256, room, np.uint8).tobytes() if noise else b"\x0c" + b"\xff" * room
+            packet = av.Packet(picture + _START_CODE + rest + b"\x80")
             packet.stream = stream
             packet.time_base = Fraction(1, 1000)
             packet.pts = packet.dts = n * SEGMENT_S * 1000

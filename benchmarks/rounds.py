@@ -33,8 +33,33 @@ class Goals:
     rate: bool = True
 
 
-def contest(case: str, ours: Run, peers: Sequence[Contestant], goals: Goals, runs: int) -> Iterator[Row]:
-    """Two rows for each peer. Every round measures all, each round beginning with the next of them.
+@dataclass(frozen=True)
+class Quantity:
+    """What is taken of a run, and how it is told."""
+
+    metric: str
+    unit: str
+    of: Callable[[Report], float]
+
+
+RATE = Quantity("requests", "1/s", lambda report: report.rate)
+COST = Quantity("CPU a request", "µs", lambda report: 1e6 * cpu_per_request(report))
+
+
+def contest(
+    case: str,
+    ours: Run,
+    peers: Sequence[Contestant],
+    goals: Goals,
+    runs: int,
+    *,
+    benchmark: str = NAME,
+    rate: Quantity = RATE,
+    cost: Quantity = COST,
+) -> Iterator[Row]:
+    """Two rows for each peer: ``rate``, of which more is better, and ``cost``.
+
+    Every round measures all, each round beginning with the next of them.
 
     The goal is held against the rival that is best at what the row counts. Raises RuntimeError where requests fail.
     """
@@ -43,33 +68,31 @@ def contest(case: str, ours: Run, peers: Sequence[Contestant], goals: Goals, run
     for n in range(runs):
         turn = n % len(entries)
         rounds.append({name: _measured(case, name, run) for name, run in entries[turn:] + entries[:turn]})
-    best_rate = _best(rounds, peers, lambda report: -report.rate)
-    best_cpu = _best(rounds, peers, cpu_per_request)
+    best_rate = _best(rounds, peers, lambda report: -rate.of(report))
+    best_cost = _best(rounds, peers, cost.of)
     for peer in peers:
         pairs = [(done["ours"], done[peer.name]) for done in rounds]
         doubts = [] if goals == Goals() else _doubts(pairs)
         note = "; ".join(filter(None, (*doubts, peer.note, describe(pairs))))
         void = bool(doubts)
-        rates = [(ours.rate, theirs.rate) for ours, theirs in pairs]
-        wanted = goals if peer.name == best_rate and goals.rate else Goals()
-        yield compare(
-            NAME,
-            case,
-            "requests",
-            "1/s",
-            peer.name,
-            rates,
-            goal=wanted.goal,
-            aim=wanted.aim,
-            more=True,
-            void=void,
-            note=note,
-        )
-        costs = [(1e6 * cpu_per_request(ours), 1e6 * cpu_per_request(theirs)) for ours, theirs in pairs]
-        wanted = goals if peer.name == best_cpu else Goals()
-        yield compare(
-            NAME, case, "CPU a request", "µs", peer.name, costs, goal=wanted.goal, aim=wanted.aim, void=void
-        )  # fmt: skip
+        for quantity, more, decides in (
+            (rate, True, peer.name == best_rate and goals.rate),
+            (cost, False, peer.name == best_cost),
+        ):
+            wanted = goals if decides else Goals()
+            yield compare(
+                benchmark,
+                case,
+                quantity.metric,
+                quantity.unit,
+                peer.name,
+                [(quantity.of(ours), quantity.of(theirs)) for ours, theirs in pairs],
+                goal=wanted.goal,
+                aim=wanted.aim,
+                more=more,
+                void=void,
+                note=note if more else "",
+            )
 
 
 def cpu_per_request(report: Report) -> float:

@@ -47,10 +47,21 @@ def open_access_log(
 class File:
     """Appends blocks of whole lines in a thread of its own; processes may share a file. What it does not take is counted.
 
-    Raises ``config_invalid`` where it cannot be opened and is ``required``; otherwise that is tried again with each block.
+    ``render`` makes of a block what is written, in that thread. Raises ``config_invalid``, which names the setting ``log.{name}_file``,
+    where it cannot be opened and is ``required``; otherwise that is tried again with each block.
     """
 
-    def __init__(self, path: str, telemetry: Telemetry, *, required: bool = True) -> None:
+    def __init__(
+        self,
+        path: str,
+        telemetry: Telemetry,
+        *,
+        required: bool = True,
+        name: str = "access",
+        render: Callable[[bytes], bytes] = lambda block: block,
+    ) -> None:
+        self._name = name
+        self._render = render
         self._path = path
         self._telemetry = telemetry
         self._blocks: queue.Queue[bytes | None] = queue.Queue(_MAX_WAITING)
@@ -59,8 +70,8 @@ class File:
             self._descriptor = self._open()
         except OSError as error:
             if required:
-                raise StreamGateError("config_invalid", f"log.access_file: {error.strerror}") from error
-            _log.error("the access log cannot be opened, its lines are dropped", reason=error.strerror)
+                raise StreamGateError("config_invalid", f"log.{name}_file: {error.strerror}") from error
+            _log.error(f"the {name} log cannot be opened, its lines are dropped", reason=error.strerror)
         self._renamed = threading.Event()
         logging.on_reopen(self._renamed.set)
         self._thread = threading.Thread(target=self._run, name="streamgate-access", daemon=True)
@@ -84,7 +95,13 @@ class File:
         return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
 
     def _run(self) -> None:
-        while (block := self._blocks.get()) is not None:
+        while (lines := self._blocks.get()) is not None:
+            try:
+                block = self._render(lines)
+            except Exception:
+                _log.exception("lines of a log cannot be written", log=self._name)
+                self._telemetry.count("log_lines_dropped", lines.count(b"\n"))
+                continue
             if self._renamed.is_set() or self._descriptor is None:
                 self._renamed.clear()
                 self._open_again()
@@ -103,6 +120,6 @@ class File:
         with contextlib.suppress(OSError):
             before, self._descriptor = self._descriptor, self._open()
             if before is None:
-                _log.info("the access log is open")
+                _log.info(f"the {self._name} log is open")
             else:
                 os.close(before)

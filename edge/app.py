@@ -7,11 +7,12 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp import hdrs, web
 
-from edge import deliver, heads, problems
+from edge import cmsd, deliver, heads, problems
 from edge.context import CONTEXT, Context
 from edge.node import Node
 from edge.operations import Operations
 from edge.phases import PHASES
+from edge.prefetch import Prefetch
 from streamgate.core.logging import get_logger
 from streamgate.errors import StreamGateError
 
@@ -29,6 +30,7 @@ def make_app(node: Node, *, mounts: Mapping[str, web.Application] | None = None)
     mounts = mounts or {}
     prefixes = tuple(f"{prefix.rstrip('/')}/" for prefix in mounts)
     operations = Operations(node)
+    prefetch = Prefetch(node)
 
     @web.middleware
     async def serve(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -46,6 +48,7 @@ def make_app(node: Node, *, mounts: Mapping[str, web.Application] | None = None)
         finally:
             node.telemetry.gauge("requests_in_flight", -1)
             await ctx.run(_write_log)
+            prefetch.answered(ctx)
             # The context and its request hold each other; an open file should not wait for the garbage collector.
             ctx.entry = None
         assert ctx.response is not None
@@ -71,6 +74,10 @@ def make_app(node: Node, *, mounts: Mapping[str, web.Application] | None = None)
             close(response)
         if ctx is not None and not mounted:
             response.headers["Cache-Status"] = ctx.cache_status()
+        if ctx is not None and ctx.media and node.settings.edge.cmsd:
+            duress = node.health.state == "stopping" or not node.budget.ample(0)
+            told = cmsd.dynamic(node.settings.edge.cmsd, request.transport, ctx.elapsed, duress=duress)
+            response.headers[cmsd.DYNAMIC] = told
         if ctx is not None and ctx.timings:
             response.headers["Server-Timing"] = ctx.server_timing()
 
@@ -80,6 +87,7 @@ def make_app(node: Node, *, mounts: Mapping[str, web.Application] | None = None)
     app.router.add_route("*", "/{path:.*}", dispatch)
     app.on_startup.append(operations.load)
     app.on_startup.append(lambda _: node.tiers.start())
+    app.on_cleanup.append(lambda _: prefetch.close())
     app.on_cleanup.append(lambda _: node.tiers.close())
     app.on_response_prepare.append(finish_head)
     return app

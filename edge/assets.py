@@ -9,7 +9,9 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from edge.origin.sharing import Origin
 from edge.threads import Pool
+from streamgate.core.logging import get_logger
 from streamgate.core.settings import EdgeSettings
 from streamgate.core.telemetry import Telemetry
 from streamgate.errors import Finding, StreamGateError
@@ -18,6 +20,7 @@ from streamgate.storage.assets import Asset, AssetRef
 # A listing opens assets so that it can tell what they hold; it waits this long, and opens this many at a time.
 _LISTING_WAIT_S = 1.0
 _LISTING_OPENS = 32
+_log = get_logger("edge.assets")
 
 
 class Library(Protocol):
@@ -32,11 +35,17 @@ class Library(Protocol):
 
 @dataclass(slots=True)
 class Opened:
-    """An open asset. ``generation`` differs between any two openings; files close when nobody holds the asset any more."""
+    """An open asset. ``generation`` differs between any two openings; files close when nobody holds the asset any more.
+
+    ``checked`` is when its files were looked at last, ``confirmed`` when they were last seen to be the same. ``origin``
+    reads what is in a store.
+    """
 
     asset: Asset
     generation: int
     checked: float
+    confirmed: float = 0.0
+    origin: Origin | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +68,12 @@ class Assets:
         settings: EdgeSettings,
         telemetry: Telemetry,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        origin: Origin | None = None,
+        intervals: tuple[float, float] | None = None,
     ) -> None:
+        self.origin = origin
+        self._revalidate, self.list_interval = intervals or (settings.revalidate, settings.revalidate)
         self._library = library
         self._pool = pool
         self._settings = settings
@@ -73,20 +87,26 @@ class Assets:
         self._failures: dict[str, tuple[float, StreamGateError]] = {}
         self._summaries: dict[str, Summary] = {}
         self._generation = 0
+        self._again: set[str] = set()
         self.on_listing: Callable[[Mapping[str, AssetRef]], None] = lambda _: None
         telemetry.watch("assets_open", lambda: len(self._open))
 
     def current(self, asset_id: str) -> Opened | None:
-        """The open asset, if its files were looked at recently enough."""
+        """The open asset, if its files were looked at recently enough, or are looked at now and are far away."""
         opened = self._open.get(asset_id)
-        if opened is None or self._clock() - opened.checked >= self._settings.revalidate:
+        if opened is None:
             return None
+        late = self._clock() - opened.checked - self._revalidate
+        if late >= 0:
+            if not opened.asset.remote or late >= self._settings.stale_while_revalidate:
+                return None
+            self._flight(asset_id)  # RFC 5861 section 3
         self._open.move_to_end(asset_id)
         return opened
 
     def fresh_for(self, opened: Opened) -> float:
         """Seconds until the asset's files are to be looked at again."""
-        return opened.checked + self._settings.revalidate - self._clock()
+        return opened.checked + self._revalidate - self._clock()
 
     def known(self, asset_id: str) -> Opened | None:
         """The open asset, however long ago its files were looked at; if it was too long, that is begun.
@@ -94,7 +114,7 @@ class Assets:
         Good enough for a rendition that it has: the rendition's name promises the bytes.
         """
         opened = self._open.get(asset_id)
-        if opened is not None and self.current(asset_id) is None:
+        if opened is not None and self.fresh_for(opened) <= 0:
             self._flight(asset_id)
         return opened
 
@@ -111,9 +131,32 @@ class Assets:
             raise StreamGateError(failure[1].code, failure[1].detail)
         return await asyncio.shield(self._flight(asset_id))
 
+    @property
+    def listed(self) -> Mapping[str, AssetRef]:
+        """All assets by id, as they were when they were listed last."""
+        return self._refs
+
+    def tags(self, asset_id: str) -> tuple[str, ...]:
+        """The tags that its description gives an asset, as it was listed last."""
+        ref = self._refs.get(asset_id)
+        return ref.tags if ref is not None else ()
+
+    def forget(self, asset_id: str) -> None:
+        """Open the asset anew when it is next asked for; an attempt that is under way begins again."""
+        self._refs_read = float("-inf")
+        self._open.pop(asset_id, None)
+        self._failures.pop(asset_id, None)
+        if asset_id in self._flights:
+            self._again.add(asset_id)
+
+    def doubt(self, asset_id: str) -> None:
+        """Look at an open asset's files now; until that is done it counts as before."""
+        if asset_id in self._open:
+            self._flight(asset_id)
+
     async def refs(self) -> dict[str, AssetRef]:
         """All assets by id, read anew at most once per ``edge.revalidate``."""
-        if self._clock() - self._refs_read < self._settings.revalidate:
+        if self._clock() - self._refs_read < self.list_interval:
             return self._refs
         return await self.look()
 
@@ -129,7 +172,9 @@ class Assets:
         # Those never tried come first: many broken ones must not keep the others from being listed.
         urgency = {"ready": 0, "failed": 1, "preparing": 2}
         urgent = {name: urgency[s.state] if (s := self._summaries.get(name)) else 3 for name in refs}
-        unknown = sorted((name for name in refs if urgent[name]), key=lambda name: -urgent[name])
+        # What failed is tried again, but not in a store: a stranger who looks at the list must not keep it busy.
+        least = 1 if self.origin is None else 2
+        unknown = sorted((name for name in refs if urgent[name] >= least), key=lambda name: -urgent[name])
         if unknown:
             await asyncio.wait([_task(self.open(name)) for name in unknown[:_LISTING_OPENS]], timeout=_LISTING_WAIT_S)
         return [(ref, self._summaries.get(name) or Summary("preparing", ref.title)) for name, ref in refs.items()]
@@ -138,7 +183,7 @@ class Assets:
         """The attempt that is under way, or a new one."""
         flight = self._flights.get(asset_id)
         if flight is None:
-            flight = self._flights[asset_id] = _task(self._bring(asset_id))
+            flight = self._flights[asset_id] = _task(self._bring_anew(asset_id))
             flight.add_done_callback(lambda _: self._flights.pop(asset_id, None))
         return flight
 
@@ -155,11 +200,19 @@ class Assets:
         finally:
             self._refs_flight = None
 
+    async def _bring_anew(self, asset_id: str) -> Opened:
+        while True:
+            self._again.discard(asset_id)
+            opened = await self._bring(asset_id)
+            if asset_id not in self._again:
+                return opened
+            self._open.pop(asset_id, None)
+
     async def _bring(self, asset_id: str) -> Opened:
         """Look at an open asset's files for changes, and open the asset where that is needed."""
         opened = self._open.get(asset_id)
         if opened is not None:
-            if not await self._pool.run(opened.asset.changed):
+            if not await self._changed(opened):
                 opened.checked = self._clock()
                 return opened
             self._open.pop(asset_id, None)
@@ -176,7 +229,8 @@ class Assets:
         self._telemetry.observe("asset_open_seconds", self._clock() - started)
         self._telemetry.count("asset_opens", result="ok")
         self._generation += 1
-        opened = Opened(asset, self._generation, self._clock())
+        now = self._clock()
+        opened = Opened(asset, self._generation, now, now, self.origin if asset.remote else None)
         self._open[asset_id] = opened
         self._failures.pop(asset_id, None)
         duration = float(asset.presentation.duration)
@@ -184,6 +238,21 @@ class Assets:
         while len(self._open) > self._settings.open_assets:
             self._open.popitem(last=False)
         return opened
+
+    async def _changed(self, opened: Opened) -> bool:
+        """Whether its files are others now. Where a store cannot be asked, what is open counts on, for ``edge.stale_if_error``."""
+        if not opened.asset.remote:
+            return await self._pool.run(opened.asset.changed)
+        try:
+            changed = await opened.asset.replaced()
+        except StreamGateError as error:
+            if self._clock() - opened.confirmed > self._settings.stale_if_error:
+                raise
+            self._telemetry.count("asset_checks_failed")
+            _log.warning("an asset's objects cannot be looked at", asset=opened.asset.id, code=error.code)
+            return False
+        opened.confirmed = self._clock()
+        return changed
 
     def _failed(self, ref: AssetRef, error: StreamGateError) -> None:
         self._telemetry.count("asset_opens", result=error.code)

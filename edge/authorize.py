@@ -26,6 +26,7 @@ NAME = "CTA-Common-Access-Token"
 
 # A listing that takes long is made less often: at most this part of the time goes into it.
 _SHARE = 0.02
+_REMOTE_SHARE = 0.5  # of a store: it is waited for, and that costs little
 _OFTEN_S = 0.1
 _log = get_logger("edge.authorize")
 
@@ -72,6 +73,7 @@ class Gate:
         self._clock = clock
         self._busy = 0
         self._listed = False
+        self._away = ""  # why a store has never been listed
         self._timer: asyncio.TimerHandle | None = None
         self._look: asyncio.Task[None] | None = None
         assets.on_listing = self._renew
@@ -93,14 +95,16 @@ class Gate:
     async def admits(self, asset: str, token: str | None, asked: Asked) -> Token | None:
         """The token that opens the asset, or None where the asset is open to all; it may have to wait.
 
-        Raises ``token_required``, another ``token_…``, or ``overloaded`` where a slow check takes too long.
+        Raises ``token_required``, another ``token_…``, ``overloaded`` where a slow check takes too long,
+        or ``origin_*`` where the store has never been listed.
         """
         if not self._listed:
             await self.start()
         if asset.encode() in self.open:
             return None
         if token is None:
-            raise StreamGateError("token_required")
+            # Where it was never known which assets are open, that is no fault of the viewer's.
+            raise StreamGateError(self._away or "token_required")
         verified = self.verifier.read(token)
         try:
             verified.check(
@@ -142,7 +146,7 @@ class Gate:
         )
         self.open.difference_update(self.open - now_open)
         self.open.update(now_open)
-        self._listed = True
+        self._listed, self._away = True, ""
 
     async def _refresh(self) -> None:
         loop = asyncio.get_running_loop()
@@ -150,13 +154,15 @@ class Gate:
         # What cannot be listed leaves the table as it was; at first all are gated then. The library has told why.
         try:
             await self._assets.look()
-        except StreamGateError:
-            pass
+        except StreamGateError as error:
+            self._away = error.code if error.code.startswith("origin_") and not self._listed else ""
         except Exception:
             _log.exception("the assets could not be listed")
         took = loop.time() - began
         self._look = None
-        self._timer = loop.call_later(max(self._settings.revalidate, _OFTEN_S, took / _SHARE), self._again)
+        often = self._assets.list_interval if self._listed else self._settings.revalidate
+        share = _SHARE if self._assets.origin is None else _REMOTE_SHARE
+        self._timer = loop.call_later(max(often, _OFTEN_S, took / share), self._again)
 
     def _again(self) -> None:
         self._timer = None

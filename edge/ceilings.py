@@ -10,6 +10,7 @@ from streamgate.errors import StreamGateError
 _log = get_logger("edge.ceilings")
 _OTHER_FILES = 128  # sockets and stores of our own, logs, what is being written
 _FEWEST_FILES = 384
+_AHEAD = ("jobs", "bytes_in_flight", "bytes_per_second")
 
 
 def share(settings: Settings, workers: int) -> Settings:
@@ -23,12 +24,15 @@ def share(settings: Settings, workers: int) -> Settings:
         said = f"a process may have {limit} files open (ulimit -n, LimitNOFILE); it takes at least {_FEWEST_FILES}"
         raise StreamGateError("files_too_few", said)
     parts = {name: max(1, getattr(edge, name) // workers) for name in ("cache_bytes", "buffered_bytes")}
+    ahead = {name: max(1, getattr(settings.prefetch, name) // workers) for name in _AHEAD}
     room = limit - kept_objects(edge, limit) - min(edge.open_assets, limit // 4) - _OTHER_FILES
     most = min(room, -(-server.max_connections // workers))
     return settings.model_copy(
         update={
             "server": server.model_copy(update={"max_connections": most}),
             "edge": edge.model_copy(update=parts),
+            "prefetch": settings.prefetch.model_copy(update=ahead),
+            "origin": settings.origin.model_copy(update={"held_bytes": max(1, settings.origin.held_bytes // workers)}),
         }
     )
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edge import limits, tls
+from edge.prefetched import room
 from streamgate.core.config import load
 from streamgate.core.settings import Settings
 from streamgate.errors import StreamGateError
@@ -27,7 +28,7 @@ class Snapshot:
     settings: Settings
     descriptor: int
     limits: int
-    """Memory of the rates of requests, by :mod:`edge.limits`."""
+    """Memory of the rates of requests, by :mod:`edge.limits`, and behind it that of :mod:`edge.prefetched`."""
     certificate: int = -1
     key: int = -1
     """What the files of the certificate and its key held, by :func:`edge.tls.keep`."""
@@ -60,7 +61,7 @@ class Configuration:
             try:
                 os.write(descriptor, path.read_bytes())
                 settings = of_file(descriptor, self.overrides)
-                counted = limits.create(settings.limits)
+                counted = limits.create(settings.limits, room(settings.prefetch.remembered))
             except OSError as error:
                 raise StreamGateError("config_invalid", f"{path}: {error.strerror}") from error
             opened.callback(os.close, counted)

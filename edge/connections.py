@@ -16,7 +16,9 @@ from aiohttp.web_request import BaseRequest
 from edge import fast, problems
 from edge.app import common_headers
 from edge.door import Door, Doors
+from edge.entries import Entry
 from edge.node import Node
+from edge.shared_hits import Asker, Wanted
 from streamgate.core.logging import get_logger
 from streamgate.errors import StreamGateError
 from streamgate.native.accesslog import AccessLog
@@ -61,7 +63,10 @@ class Connections:
             "lingering_time": _LINGER_S,
             "access_log": None,
         }
-        self.factory = fast.factory(node, self.handler, log=log, by_address=by_address, by_token=by_token)
+        self._asker = Asker(node, fast.cutter(node)) if node.settings.redis.url else None
+        self.factory = fast.factory(
+            node, self.handler, log=log, by_address=by_address, by_token=by_token, asker=self._asker
+        )
         self._open = self.factory.connections
         node.telemetry.watch("connections", lambda: len(self._open))
         count, self._most = node.telemetry.count, settings.max_connections
@@ -121,7 +126,10 @@ class Connections:
 
     def handler(self, peer: bytes) -> Handler:
         """aiohttp's side of a connection from that packed address."""
-        return Handler(self.node, self._server, peer, loop=asyncio.get_running_loop(), **self._arguments)
+        loop = asyncio.get_running_loop()
+        if self._asker is not None:
+            return WaitingHandler(self._asker, self.node, self._server, peer, loop=loop, **self._arguments)
+        return Handler(self.node, self._server, peer, loop=loop, **self._arguments)
 
 
 def _said_all(transport: asyncio.Transport | None) -> bool:
@@ -240,3 +248,95 @@ class Handler(web.RequestHandler):
             self.transport.write(fast.refusal(self._node, code))
         self._stop_timer()
         self.force_close()
+
+
+class WaitingHandler(Handler):
+    """A handler that keeps a head until Redis has told whether it has what is asked for.
+
+    Meanwhile it is not idle, so what comes behind comes here too. ``missed`` is what Redis lacks of the request that aiohttp
+    got last.
+    """
+
+    __slots__ = ("_answer", "_asker", "_fresh", "_held", "_protocol", "_wanted", "missed")
+
+    def __init__(self, asker: Asker, node: Node, server: web.Server, peer: bytes, **arguments: Any) -> None:
+        super().__init__(node, server, peer, **arguments)
+        self._asker = asker
+        self._held: list[bytes] = []
+        self._wanted: Wanted | None = None
+        self._answer: asyncio.Future[Entry | None] | None = None
+        self._protocol: Protocol | None = None
+        self._fresh = True
+        self.missed = ""
+
+    @property
+    def idle(self) -> bool:
+        """Whether it waits for a request, and for nothing else."""
+        return not self._held and super().idle
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The transport's protocol is the native one, which we stand behind."""
+        super().connection_made(transport)
+        protocol = transport.get_protocol()
+        self._protocol = protocol if isinstance(protocol, Protocol) else None
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Wait for nothing any more."""
+        self._forget()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Keep the head, if Redis is asked for it, and what comes behind it."""
+        asked = self._asker.ask()
+        if self._held:
+            self._held.append(data)
+            if sum(map(len, self._held)) > self._node.settings.server.max_head:
+                self._hand_on()
+            return
+        self.missed = ""
+        # aiohttp gets its first request before it has begun to wait for one.
+        if asked is None or self._protocol is None or not (self._fresh or super().idle):
+            self._fresh = False
+            super().data_received(data)
+            return
+        self._held.append(data)
+        self._wanted, self._answer = asked
+        self._answer.add_done_callback(self._told)
+
+    def end(self) -> None:
+        """End the connection, with the answer under way if there is one."""
+        self._hand_on()
+        super().end()
+
+    def abort(self) -> None:
+        """Stop what is under way."""
+        self._forget()
+        super().abort()
+
+    def _told(self, answer: asyncio.Future[Entry | None]) -> None:
+        """Redis has answered."""
+        if answer is not self._answer or answer.cancelled():
+            return
+        wanted, entry, held = self._wanted, answer.result(), self._held
+        assert wanted is not None and self._protocol is not None
+        if entry is None:
+            self._hand_on()
+            self.missed = wanted.key
+        elif len(held) == 1:
+            self._forget()
+            if not self._asker.send(self._protocol, held[0], wanted, entry):
+                self._fresh = False
+                super().data_received(held[0])
+        else:
+            self._hand_on()
+
+    def _hand_on(self) -> None:
+        """Let aiohttp have what was kept."""
+        held = self._held
+        self._forget()
+        for data in held:
+            self._fresh = False
+            super().data_received(data)
+
+    def _forget(self) -> None:
+        self._held, self._wanted, self._answer = [], None, None

@@ -25,8 +25,9 @@ class Context:
     from, ``client`` that of who asks as trusted proxies tell, b"" where not known.
     ``path`` is canonical and behind any token; ``media``: it lies below ``/v/``, and ``asset`` is what it belongs to.
     ``credential`` is the token as it was sent, and where (``path``, ``header``, ``query``, ``cookie``); ``token`` is the same
-    when it has opened the asset. ``scope`` is Cache-Control's: "public" for what everybody may see. ``sent`` counts bytes of the body.
-    ``tier`` had the entry, if any ``asked`` did; else it was made, and is ``stored``, perhaps by a flight that somebody
+    when it has opened the asset; ``stale``: the site's feed was too old by then, and somebody else may have revoked it.
+    ``scope`` is Cache-Control's: "public" for what everybody may see. ``sent`` counts bytes of the body.
+    ``shared`` is the name under which the tier that nodes share was asked. ``tier`` had the entry, if any ``asked`` did; else it was made, and is ``stored``, perhaps by a flight that somebody
     else had begun: ``collapsed``. ``aborted`` names what cut the response short. ``timings`` are seconds by phase.
     """
 
@@ -43,8 +44,10 @@ class Context:
     target: Target | None = None
     credential: tuple[str, str] | None = None
     token: Token | None = None
+    stale: bool = False
     scope: str = "public"
     key: str = ""
+    shared: str = ""
     opened: Opened | None = None
     entry: Entry | None = None
     hit: bool = False

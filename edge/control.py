@@ -11,6 +11,7 @@ from typing import Any
 from streamgate.storage.kv.events import Event
 
 Message = dict[str, Any]
+_LINE = 1024 * 1024  # bytes of a message at most
 
 
 def event_to_message(event: Event) -> Message:
@@ -34,7 +35,7 @@ class Channel:
     async def over(cls, end: socket.socket) -> Channel:
         """The channel that ``end`` carries."""
         end.setblocking(False)
-        return cls(*await asyncio.open_unix_connection(sock=end))
+        return cls(*await asyncio.open_unix_connection(sock=end, limit=_LINE))
 
     def send(self, message: Message) -> None:
         """Send without waiting; nothing happens where the other side has gone."""

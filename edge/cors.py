@@ -12,7 +12,7 @@ REQUEST_HEADERS = (
     "Accept, Authorization, Cache-Control, CMCD-Object, CMCD-Request, CMCD-Session, CMCD-Status, Content-Type, "
     "CTA-Common-Access-Token, If-Match, If-Modified-Since, If-None-Match, If-Range, If-Unmodified-Since, Range"
 )
-EXPOSED = "Age, Cache-Status, Content-Length, Content-Range, Date, ETag, Retry-After, Server-Timing"
+EXPOSED = "Age, Cache-Status, CMSD-Dynamic, CMSD-Static, Content-Length, Content-Range, Date, ETag, Retry-After, Server-Timing"
 
 
 class Cors:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from edge import heads, media
+from edge import cmsd, heads, media
 from edge.entries import IMMUTABLE, Entry
 from edge.node import Node
-from edge.routes import SEGMENT
+from edge.routes import SEGMENT, Target
+from edge.tags import FIELD, field
 from edge.tiers.stored import lines
 from streamgate.errors import StreamGateError
 from streamgate.media.presentation import Rendition
@@ -27,13 +28,13 @@ class Cutter:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._largest = node.settings.edge.max_buffered_segment
-        self._heads: dict[tuple[str, bool], tuple[bytes, bytes]] = {}
+        self._heads: dict[tuple[str, tuple[str, ...], str, bool], tuple[bytes, bytes]] = {}
 
     def __call__(self, path: bytes, gated: bool) -> Stored | None:
         """The segment at the canonical ``path``, ready to be cut; None: somebody else must look."""
         found = SEGMENT.pattern.fullmatch(path.decode("latin-1"))
         opened = self._node.assets.known(found["asset"]) if found else None
-        if found is None or opened is None:
+        if found is None or opened is None or opened.asset.remote:
             return None
         rendition, number = opened.asset.presentation.renditions.get(found["rendition"]), int(found["number"])
         if not isinstance(rendition, Rendition) or number >= rendition.segments:
@@ -45,21 +46,29 @@ class Cutter:
         body = at_hand(plan, source) if held is not None else None
         if body is None:
             return None
-        head, content = self._lines(rendition, gated)
+        head, content = self._lines(
+            Target(SEGMENT, found["asset"], rendition.name), opened.asset.tags, rendition, gated
+        )
+        if name := self._node.settings.edge.cmsd:
+            target = Target(SEGMENT, found["asset"], rendition.name, "", number)
+            told = cmsd.static(target, opened.asset.presentation, plan.size, name)
+            head += f"{cmsd.STATIC}: {told}\r\n".encode()
         tag = f"{rendition.name}/{number}.m4s".encode()
         return Stored(b'"%b"' % tag, head.replace(b"\0", tag), content, body, route="segment", gated=gated, owner=held)
 
-    def _lines(self, rendition: Rendition, gated: bool) -> tuple[bytes, bytes]:
+    def _lines(self, target: Target, tags: tuple[str, ...], rendition: Rendition, gated: bool) -> tuple[bytes, bytes]:
         """The fields of an answer, those of 304 and the others, made once for all segments; NUL stands for the tag."""
-        known = self._heads.get((rendition.name, gated))
+        named = (target.asset, tags, rendition.name, gated)
+        known = self._heads.get(named)
         if known is None:
-            entry = Entry(media.media_type(rendition), _TAG, IMMUTABLE, b"")
+            sent = {FIELD: field(target, tags)} if self._node.settings.edge.cache_tags else {}
+            entry = Entry(media.media_type(rendition), _TAG, IMMUTABLE, b"", headers=sent)
             head, content = heads.representation(entry, "private" if gated else "public")
             heads.common(self._node.cors, None, head)
             head["Cache-Status"] = heads.cache_status("", asked=True)
             if len(self._heads) >= _HEADS:
                 self._heads.clear()
-            known = self._heads[rendition.name, gated] = lines(head), lines(content)
+            known = self._heads[named] = lines(head), lines(content)
         return known
 
 

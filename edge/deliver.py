@@ -10,7 +10,7 @@ from aiohttp import hdrs, web
 
 from edge import compression, conditional, heads, ranges, storing
 from edge.context import Context
-from edge.entries import Body, Entry
+from edge.entries import Body, Entry, Fetched
 from edge.tiers.growing import Growing
 from streamgate.core.logging import get_logger
 from streamgate.errors import StreamGateError
@@ -114,14 +114,14 @@ async def _encoded(ctx: Context, entry: Entry, accepted: str | None) -> Entry:
     return made
 
 
-async def _send_body(ctx: Context, response: web.StreamResponse, body: Body, start: int, end: int) -> None:
+async def _send_body(ctx: Context, response: web.StreamResponse, body: Body | Fetched, start: int, end: int) -> None:
     """Read the part and send it: at once where it is small or must be made whole, else block by block.
 
     Where memory is short everything goes out in blocks: many slow readers must not keep the others from being served.
-    What is still being made goes out as it grows.
+    What is still being made, or comes from afar, goes out as it grows.
     """
     edge, length = ctx.node.settings.edge, end - start
-    whole = body.whole or length <= edge.max_buffered_segment and ctx.node.budget.ample(length)
+    whole = body.whole or not isinstance(body, Fetched) and _fits(ctx, length)
     step = length if whole else edge.block
     with ctx.node.budget.hold(body.size if body.whole else step):
         # The first block is read before the head is sent: what fails here still has its proper status.
@@ -145,13 +145,22 @@ async def _send_body(ctx: Context, response: web.StreamResponse, body: Body, sta
         await _end(ctx, response)
 
 
-async def _read(ctx: Context, body: Body, start: int, most: int) -> bytes:
+def _fits(ctx: Context, length: int) -> bool:
+    return length <= ctx.node.settings.edge.max_buffered_segment and ctx.node.budget.ample(length)
+
+
+async def _read(ctx: Context, body: Body | Fetched, start: int, most: int) -> bytes:
     """``most`` bytes from ``start``; fewer, but at least one, of a body that is still being made."""
     if isinstance(body, Growing):
         most = min(most, await _grown(ctx, body, start))
+        if (block := body.at_hand(start, most)) is not None:
+            return block
     began = time.perf_counter()
-    # A crowd that comes for one object reads it together.
-    block = await ctx.node.flights.join(f"{id(body)} {start} {most}", body.read, start, most)
+    if isinstance(body, Fetched):
+        block = await body.fetch(start, most)
+    else:
+        # A crowd that comes for one object reads it together.
+        block = await ctx.node.flights.join(f"{id(body)} {start} {most}", body.read, start, most)
     ctx.node.telemetry.observe("segment_cut_seconds", time.perf_counter() - began, kind=body.kind)
     if len(block) != most:
         raise StreamGateError("internal", f"a body gave {len(block)} bytes instead of {most}")

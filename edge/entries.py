@@ -30,22 +30,42 @@ class Body(Protocol):
         """Bytes [start, start + length); blocking. Raises StreamGateError ``source_*``, ``cache_failed``."""
 
 
+class Fetched:
+    """A body that comes from afar: it is awaited, not read in a thread. ``kind`` and ``whole`` as for :class:`Body`."""
+
+    kind: str
+    whole: bool = False
+
+    @property
+    def size(self) -> int:
+        """Bytes of the whole body."""
+        raise NotImplementedError
+
+    async def fetch(self, start: int, length: int) -> bytes:
+        """Bytes [start, start + length). Raises StreamGateError ``source_*``, ``origin_*``."""
+        raise NotImplementedError
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """A representation in one content coding. ``tag`` is the ETag's inside: made from names and numbers, or a digest.
 
     ``made``: when, in seconds since 1970, for Age. ``generation``: the opening of the asset that it tells of; 0: any.
+    ``stale``: it was purged softly, and is served while it is fetched again. ``born``: when this process began to make
+    it, or found it, by its performance counter.
     """
 
     media_type: str
     tag: str
     cache_control: str
-    body: bytes | Body
+    body: bytes | Body | Fetched
     compressible: bool = False
     headers: dict[str, str] = field(default_factory=dict)
     made: int = field(default_factory=lambda: int(time.time()))
     generation: int = 0
     coding: str = "identity"
+    stale: bool = False
+    born: float = field(default_factory=time.perf_counter, compare=False)
 
     @property
     def size(self) -> int:

@@ -14,6 +14,7 @@ from edge.cutting import Cutter
 from edge.deliver import RangeNotSatisfiable
 from edge.node import Node
 from edge.proxies import Proxies
+from edge.shared_hits import Asker
 from streamgate.errors import StreamGateError
 from streamgate.native import hotpath
 from streamgate.native.accesslog import AccessLog
@@ -35,10 +36,11 @@ def factory(
     log: AccessLog | None = None,
     by_address: Limiter | None = None,
     by_token: Limiter | None = None,
+    asker: Asker | None = None,
 ) -> hotpath.Factory:
     """What makes the protocols of a node's connections; to be called in the event loop.
 
-    ``fallback`` makes what answers the rest, for a client's packed address.
+    ``fallback`` makes what answers the rest, for a client's packed address. ``asker`` looks in Redis for what memory lacks.
     """
     server = node.settings.server
     proxies = Proxies(server.trusted_proxies)
@@ -55,11 +57,11 @@ def factory(
         counters=node.telemetry.block(hotpath.COUNTERS),
         trusts=proxies.trusts if proxies else None,
         client=proxies.told,
-        # Where there is a disk tier, what it lacks is to get there.
-        cutter=None if node.tiers.disk.budget else Cutter(node),
+        cutter=cutter(node) if asker is None else asker,
         by_address=by_address,
         by_token=by_token,
         log=log,
+        reports=node.reports,
         plain=PLAIN,
         by_origin=set(node.settings.edge.cors_origins) != {"*"},
         line=server.max_request_line,
@@ -72,6 +74,11 @@ def factory(
         keepalive_timeout=server.keepalive_timeout,
         send_timeout=server.send_timeout,
     )
+
+
+def cutter(node: Node) -> Cutter | None:
+    """What cuts for the hot path; none where there is a disk tier: what that lacks is to get there."""
+    return None if node.tiers.disk.budget else Cutter(node)
 
 
 def refusal(node: Node, code: str) -> bytes:

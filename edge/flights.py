@@ -45,6 +45,10 @@ class Flights:
             if flight.task.done():
                 self._forget(key, flight)
 
+    def detach(self) -> None:
+        """Let nobody else join what is under way: who comes from now on begins anew."""
+        self._under_way.clear()
+
     def _landed(self, key: str, flight: _Flight) -> None:
         # An error is known to those who wait, and to nobody else.
         if flight.task.cancelled() or flight.task.exception() or not flight.waiting:

@@ -15,6 +15,9 @@ def representation(entry: Entry, scope: str) -> tuple[dict[str, str], dict[str, 
     """The fields of ``entry`` for whoever may see it ("public", "private"): those of 200, 206 and 304, and those of the
     first two only."""
     keep = entry.cache_control
+    if scope != "public":
+        # Whether somebody may see it still is asked each time; an answer of before is none (RFC 5861).
+        keep = keep.partition(", stale-")[0]
     head = {"ETag": entry.etag, "Cache-Control": f"{scope}, {keep}" if "max-age" in keep else keep, **entry.headers}
     if entry.compressible:
         vary(head, "Accept-Encoding")

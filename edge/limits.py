@@ -14,14 +14,19 @@ from streamgate.native.limiter import Limiter, room
 _SEED_BYTES = 16
 
 
-def create(settings: LimitSettings) -> int:
-    """A descriptor of memory for both tables, for processes to inherit."""
+def create(settings: LimitSettings, beyond: int = 0) -> int:
+    """A descriptor of memory for both tables, and for ``beyond`` bytes of others behind them, for processes to inherit."""
     size = _size(settings)
     descriptor = os.memfd_create("streamgate-limits")
-    os.ftruncate(descriptor, 2 * size)
+    os.ftruncate(descriptor, 2 * size + beyond)
     for at in (0, size):
         os.pwrite(descriptor, secrets.token_bytes(_SEED_BYTES), at)
     return descriptor
+
+
+def end(settings: LimitSettings) -> int:
+    """Bytes of both tables, in whole pages."""
+    return 2 * _size(settings)
 
 
 class RateLimits:

@@ -134,6 +134,14 @@ def url(listening: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
+def open_tcp(setting: str, text: str) -> socket.socket:
+    """A TCP socket that listens at the address in ``text``; blocking. Raises ``config_invalid``, ``listen_failed``."""
+    address = _parse(setting, text)
+    if address.path:
+        raise StreamGateError("config_invalid", f"{setting}: {text!r} is no HOST:PORT or [V6]:PORT")
+    return _open(address, ServerSettings(), 1)[0]
+
+
 def open_unix(path: str, backlog: int, *, mode: int | None = None) -> socket.socket:
     """A Unix socket that listens at ``path``, in place of one that nobody answers at; ``mode`` are its permissions.
 

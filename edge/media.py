@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from edge import entries
+from edge import cmsd, entries, tags
 from edge.assets import Opened
-from edge.entries import Entry
+from edge.entries import Body, Entry, Fetched
+from edge.origin import bodies
 from edge.routes import Target
 from streamgate.core.settings import EdgeSettings
 from streamgate.errors import StreamGateError
@@ -29,13 +30,33 @@ QUICK = frozenset(("init", "segment", "keyframe"))
 
 
 def build(target: Target, opened: Opened, settings: EdgeSettings) -> Entry:
-    """The entry that ``target`` asks for.
+    """The entry that ``target`` asks for, with its cache tags if these are sent.
 
     Raises ``rendition_gone`` for a name that the asset does not have (any more), ``segment_not_found``,
     ``ts_unavailable``, or ``not_found`` where the rendition is of another kind.
     """
+    entry = _build(target, opened, settings)
+    if settings.cmsd:
+        told = cmsd.static(target, opened.asset.presentation, entry.size, settings.cmsd)
+        entry = replace(entry, headers={**entry.headers, cmsd.STATIC: told})
+    if settings.cache_tags:
+        return replace(entry, headers={**entry.headers, tags.FIELD: tags.field(target, opened.asset.tags)})
+    return entry
+
+
+def freshness(settings: EdgeSettings) -> str:
+    """Cache-Control of manifests, without its scope; the last two are of RFC 5861."""
+    told = f"max-age={settings.manifest_max_age}"
+    if settings.stale_while_revalidate:
+        told += f", stale-while-revalidate={settings.stale_while_revalidate}"
+    if settings.stale_if_error:
+        told += f", stale-if-error={settings.stale_if_error}"
+    return told
+
+
+def _build(target: Target, opened: Opened, settings: EdgeSettings) -> Entry:
     made = opened.asset.presentation
-    fresh = f"max-age={settings.manifest_max_age}"
+    fresh = freshness(settings)
     match target.route.name:
         case "multivariant":
             return entries.text(hls.multivariant(made), HLS, fresh)
@@ -64,20 +85,31 @@ def build(target: Target, opened: Opened, settings: EdgeSettings) -> Entry:
     if target.route.name == "segment":
         if target.number >= rendition.segments:
             raise StreamGateError("segment_not_found", f"{rendition.name} has {rendition.segments} segments")
-        plan, source = rendition.segment(target.number), opened.asset.sources[rendition.source]
-        last = target.number + 1 == rendition.segments
-        ahead = (0, 0) if last else rendition.segment(target.number + 1).span
-        return Entry(content_type, tag, entries.IMMUTABLE, PlanCut(plan, source, "segment", ahead=ahead))
+        return Entry(content_type, tag, entries.IMMUTABLE, _segment(opened, rendition, target.number))
     if rendition.kind != "video":
         raise StreamGateError("not_found", "only video has keyframes")
     if target.route.name == "iframe_playlist":
         return entries.text(hls.iframe_playlist(made, rendition), HLS, entries.IMMUTABLE, tag=rendition.name)
     if target.number >= rendition.keyframes:
         raise StreamGateError("segment_not_found", f"{rendition.name} has {rendition.keyframes} keyframes")
-    plan = rendition.keyframe(target.number)
-    return Entry(
-        content_type, tag, entries.IMMUTABLE, PlanCut(plan, opened.asset.sources[rendition.source], "keyframe")
-    )
+    return Entry(content_type, tag, entries.IMMUTABLE, _keyframe(opened, rendition, target.number))
+
+
+def _segment(opened: Opened, rendition: Rendition, number: int) -> Body | Fetched:
+    asset, plan = opened.asset, rendition.segment(number)
+    if opened.origin is not None:
+        window = bodies.window_of(asset, rendition, number)
+        return bodies.RemoteCut(plan, asset.objects[rendition.source], opened.origin, "segment", window)
+    last = number + 1 == rendition.segments
+    ahead = (0, 0) if last else rendition.segment(number + 1).span
+    return PlanCut(plan, asset.sources[rendition.source], "segment", ahead=ahead)
+
+
+def _keyframe(opened: Opened, rendition: Rendition, number: int) -> Body | Fetched:
+    asset, plan = opened.asset, rendition.keyframe(number)
+    if opened.origin is not None:
+        return bodies.RemoteCut(plan, asset.objects[rendition.source], opened.origin, "keyframe", plan.span)
+    return PlanCut(plan, asset.sources[rendition.source], "keyframe")
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +207,10 @@ def _ts_segment(opened: Opened, target: Target, settings: EdgeSettings) -> Entry
     if size > settings.max_ts_segment:
         raise StreamGateError("ts_unavailable", f"the segment has {size} bytes, more than edge.max_ts_segment allows")
     tag = f"{target.rendition}+{target.audio}/{target.leaf}"
-    return Entry(TS, tag, entries.IMMUTABLE, TsCut(opened, muxer, variant, target.number, size))
+    body: Body | Fetched = TsCut(opened, muxer, variant, target.number, size)
+    if opened.origin is not None:
+        body = bodies.RemoteTs(opened.asset, opened.origin, muxer, variant, target.number, size)
+    return Entry(TS, tag, entries.IMMUTABLE, body)
 
 
 def _text(opened: Opened, target: Target) -> Entry:

@@ -10,10 +10,16 @@ from edge.access_log import open_access_log
 from edge.assets import Assets, Library
 from edge.authorize import Gate
 from edge.budget import Budget
+from edge.cmcd_log import open_cmcd_log
 from edge.cors import Cors
 from edge.flights import Flights
-from edge.limits import RateLimits
+from edge.freshness import Freshness
+from edge.limits import RateLimits, end
+from edge.origin.extents import Memory
+from edge.origin.sharing import Origin
+from edge.prefetched import Prefetched
 from edge.proxies import Proxies
+from edge.purges import Purges
 from edge.revocations import Revocations
 from edge.threads import Pool
 from edge.tiers.chain import Tiers
@@ -22,6 +28,7 @@ from streamgate.core.settings import Settings
 from streamgate.core.telemetry import Telemetry
 from streamgate.native.accesslog import AccessLog
 from streamgate.native.cat import Verifier
+from streamgate.native.cmcd import CmcdLog
 
 
 @dataclass(frozen=True)
@@ -41,8 +48,12 @@ class Node:
     proxies: Proxies
     rates: RateLimits
     access: AccessLog | None
+    reports: CmcdLog | None
+    prefetched: Prefetched
     close: Callable[[], None]
     revocations: Revocations = field(default_factory=Revocations)
+    purges: Purges = field(default_factory=Purges)
+    feed: Freshness = field(default_factory=lambda: Freshness(None))
 
 
 def make_node(
@@ -54,29 +65,43 @@ def make_node(
     limits: int | None = None,
     *,
     replacing: bool = False,
+    remote: bool = False,
 ) -> Node:
     """A node that serves ``library`` to whom ``verifier`` believes (nobody, where there is none); ``close`` it at the end.
 
-    ``limits`` is a descriptor of the memory in which all processes of the node count requests. ``replacing``: the process
-    takes the place of one that died, and what the other could do without does not keep it from serving.
+    ``limits`` is a descriptor of the memory in which all processes of the node count requests, and what they fetch ahead.
+    ``replacing``: the process takes the place of one that died, and what the other could do without does not keep it from
+    serving. ``remote``: what the library opens lies in a store.
     """
     edge = settings.edge
     pool = Pool("work", edge.threads, edge.max_queued, telemetry)
-    openers = Pool("open", edge.open_threads, edge.max_queued, telemetry)
+    openers = Pool("open", settings.origin.open_threads if remote else edge.open_threads, edge.max_queued, telemetry)
     cors, budget, flights = Cors(edge), Budget(edge.buffered_bytes), Flights(pool)
     data = settings.server.data_folder if edge.disk_bytes else Path()
     telemetry.watch("buffered_bytes", lambda: budget.held)
 
-    assets = Assets(library, openers, edge, telemetry)
+    origin = None
+    if remote:
+        origin = Origin(str(settings.server.data_folder), Memory(settings.origin.held_bytes), pool, telemetry)
+    intervals = (settings.origin.revalidate, settings.origin.list_interval) if remote else None
+    assets = Assets(library, openers, edge, telemetry, origin=origin, intervals=intervals)
     proxies = Proxies(settings.server.trusted_proxies)
     gate = Gate(assets, edge, verifier or Verifier(), proxies)
     access, close_log = open_access_log(settings.log, telemetry, replacing=replacing)
+    reports, close_reports = open_cmcd_log(settings.log, telemetry, replacing=replacing)
 
     def close() -> None:
         gate.stop()
+        if origin is not None:
+            origin.close()
         pool.close()
         openers.close()
         close_log()
+        close_reports()
+
+    def wasted(size: int) -> None:
+        telemetry.count("prefetches", result="wasted")
+        telemetry.count("prefetch_bytes", size, result="wasted")
 
     node = Node(
         settings=settings,
@@ -92,7 +117,18 @@ def make_node(
         proxies=proxies,
         rates=RateLimits(settings.limits, limits),
         access=access,
+        reports=reports,
+        prefetched=Prefetched(
+            settings.prefetch.remembered,
+            -1 if limits is None else limits,
+            0 if limits is None else end(settings.limits),
+            wasted=wasted,
+        ),
         close=close,
+        purges=Purges(settings.purge.most, assets.tags),
     )
     node.revocations.attach(gate.verifier)
+    node.tiers.memory.purges = node.tiers.disk.purges = node.purges
+    telemetry.watch("site_feed_stale", lambda: float(node.feed.stale))
+    health.note(node.feed.problem)
     return node

@@ -68,7 +68,7 @@ class Operations:
         if problems:
             code = "stopping" if self._node.health.state in ("draining", "stopping") else "not_ready"
             raise StreamGateError(code, "; ".join(f"{name}: {problem}" for name, problem in problems.items()))
-        degraded = self._node.health.degraded
+        degraded = "; ".join(self._node.health.notes())
         return _json({"status": "ready", "detail": f"degraded: {degraded}"} if degraded else {"status": "ready"})
 
     async def _metrics(self, ctx: Context) -> Entry:

@@ -12,20 +12,27 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from edge import ceilings
 from edge.admin import Admin
+from edge.admin_access import Access
 from edge.configuration import Configuration, Snapshot
+from edge.control import Message
 from edge.feed import Feed
+from edge.freshness import Freshness
 from edge.listeners import Listeners, apply_options, listen_all
 from edge.orders import Orders
 from edge.process import Process
+from edge.purges import Purge
 from edge.shared import Page
+from edge.site import joined
 from edge.team import Team
+from edge.warming import Order
+from edge.warmups import Warmups
 from edge.watch import Watch
 from streamgate.core import logging
 from streamgate.core.lifecycle import raise_file_limit, stop_signals
@@ -42,8 +49,8 @@ _CLOSE_S = 2.0  # in which workers take what waits in the queues, before these a
 _KILL_S = 5.0  # beyond the deadline
 
 
-def run(configuration: Configuration, root: Path, *, announce: Callable[[str], None]) -> int:
-    """Serve the assets of ``root`` by ``server.workers`` processes until SIGTERM or SIGINT; returns the exit code.
+def run(configuration: Configuration, root: str, *, announce: Callable[[str], None]) -> int:
+    """Serve the assets of ``root`` (a path, or s3://bucket/prefix) by ``server.workers`` processes until SIGTERM or SIGINT; returns the exit code.
 
     ``announce`` is called with the server's address (no trailing slash) once all workers serve. SIGHUP reloads settings
     and code. A second signal ends everything at once. Raises StreamGateError with whatever keeps it from starting.
@@ -57,7 +64,7 @@ def run(configuration: Configuration, root: Path, *, announce: Callable[[str], N
         stop_logging()
 
 
-async def _run(configuration: Configuration, snapshot: Snapshot, root: Path, announce: Callable[[str], None]) -> int:
+async def _run(configuration: Configuration, snapshot: Snapshot, root: str, announce: Callable[[str], None]) -> int:
     settings = snapshot.settings
     listeners = listen_all(settings, _seats(settings))
     try:
@@ -80,7 +87,7 @@ class Parent:
         self,
         configuration: Configuration,
         snapshot: Snapshot,
-        root: Path,
+        root: str,
         listeners: Listeners,
         store: SqliteStore,
         store_path: Path,
@@ -89,6 +96,7 @@ class Parent:
         self._snapshot = snapshot
         self._root = root
         self._listeners = listeners
+        self._store = store
         self._store_path = store_path
         self._page = Page.create()
         slot = self._page.take()
@@ -96,13 +104,17 @@ class Parent:
         self.telemetry = Telemetry(cells=self._page.cells(slot), node=self._page)
         self._feed = Feed(store, lambda: list(self._processes))
         self._processes: set[Process] = set()
+        self._warmups = Warmups(lambda: list(self._processes), lambda: self._draining)
         self._watch = Watch(
             self._page, lambda: self._processes, self.telemetry, lambda: self._snapshot.settings.server.hang_timeout
         )
+        self._freshness = Freshness(None)
         self._teams: list[Team] = []
         self._ending: set[asyncio.Task[None]] = set()
         self._generation = 0
         self._most_connections = 0
+        self._access: Access | None = None
+        self._admin_url = ""
         self._draining = False
         self._since = time.time()
         self._terminal = os.isatty(0)
@@ -114,19 +126,27 @@ class Parent:
         settings = self._snapshot.settings
         url = self._listeners.url
         admin = Admin(self, settings.admin_socket(int(url.rpartition(":")[2])))
+        self._access = Access(self, settings.admin) if settings.admin.listen else None
+        site = joined(settings, self._store, self._feed, self.telemetry, self._tell_all)
         with stop_signals(self._leave_at_once) as self._stop_asked, self._signals():
-            await self._feed.catch_up()
-            await admin.start()
-            try:
-                await self._until_stopped(self._start(self._snapshot))
-                if self._teams:
-                    _log.info("listening", url=url, workers=len(self._teams[0].members))
-                    announce(url)
-                    await self._until_stopped(self._follow_reloads(), self._feed.run(), self._watch.run())
-                await self._stop()
-            finally:
-                self._kill()
-                await admin.stop()
+            async with site as self._freshness:
+                await self._feed.catch_up()
+                await admin.start()
+                try:
+                    if self._access is not None:
+                        self._admin_url = await self._access.start()
+                    await self._until_stopped(self._start(self._snapshot))
+                    if self._teams:
+                        _log.info("listening", url=url, workers=len(self._teams[0].members))
+                        announce(url)
+                        await self._until_stopped(self._follow_reloads(), self._feed.run(), self._watch.run())
+                    await self._stop()
+                finally:
+                    self._kill()
+                    await self._warmups.close()
+                    await admin.stop()
+                    if self._access is not None:
+                        await self._access.stop()
 
     def status(self) -> dict[str, object]:
         """What an operator may want to see."""
@@ -135,9 +155,11 @@ class Parent:
             "state": "draining" if self._draining else self._teams[0].state if self._teams else "starting",
             "empty_seats": self._teams[0].vacancies() if self._teams else [],
             "url": self._listeners.url,
+            "admin_url": self._admin_url,
             "since": int(self._since),
             "generation": self._teams[0].generation if self._teams else 0,
-            "revocations": len(self._feed.held),
+            "revocations": self._feed.held.revocations,
+            "site": self._freshness.problem() or ("" if self._freshness.max_age is None else "followed"),
             "max_connections": self._most_connections,
             "workers": [
                 {
@@ -163,6 +185,16 @@ class Parent:
         """See :meth:`edge.feed.Feed.revoke`."""
         await self._feed.revoke(kind, subject, exp)
         _log.info("revoked", kind=kind, exp=exp)
+
+    async def purge(self, purge: Purge) -> None:
+        """See :meth:`edge.feed.Feed.purge`."""
+        await self._feed.purge(purge.encode(), purge.at + self._snapshot.settings.purge.keep)
+        _log.info("purged", kind=purge.kind, subject=purge.subject, soft=purge.soft)
+
+    def warm(self, order: Order) -> AsyncIterator[Message]:
+        """See :meth:`edge.warmups.Warmups.warm`."""
+        _log.info("warm-up", asset=order.asset, renditions=order.renditions, limit=order.limit)
+        return self._warmups.warm(order)
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
@@ -211,7 +243,7 @@ class Parent:
 
         def orders(control: int, slot: int) -> Orders:
             return Orders(
-                root=str(self._root),
+                root=self._root,
                 store=str(self._store_path),
                 config=snapshot.descriptor,
                 limits=snapshot.limits,
@@ -229,6 +261,7 @@ class Parent:
             )
 
         process = await Process.start(self._page, orders)
+        process.tell(self._freshness.message())
         self._processes.add(process)
         process.ended.add_done_callback(lambda _: self._processes.discard(process))
         if self._draining:
@@ -257,6 +290,11 @@ class Parent:
         except BaseException:
             snapshot.close()
             raise
+        if self._access is not None:
+            try:
+                await asyncio.to_thread(self._access.renew, snapshot.settings.admin)
+            except StreamGateError as error:
+                _log.error("the operators' address keeps its certificate", code=error.code, detail=error.detail)
         before, self._snapshot = self._snapshot, snapshot
         drain = snapshot.settings.drain
         team = self._teams.pop(0)
@@ -271,8 +309,9 @@ class Parent:
         drain = self._snapshot.settings.drain
         _log.info("stopping", delay=drain.delay, deadline=drain.deadline)
         self._draining = True
-        for process in self._processes:
-            process.tell({"do": "drain"})
+        self._tell_all({"do": "drain"})
+        # Whoever is still served may be revoked meanwhile.
+        following = asyncio.create_task(self._feed.run())
         await asyncio.sleep(drain.delay)
         processes = list(self._processes)
         for team in self._teams:
@@ -282,6 +321,8 @@ class Parent:
             await asyncio.wait(closing, timeout=_CLOSE_S)
         self._listeners.close()
         await asyncio.gather(*(self._end(team, drain.deadline) for team in self._teams), *self._ending)
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
         _log.info("stopped", connections_cut=sum(process.cut for process in processes))
 
     async def _end(self, team: Team, deadline: float) -> None:
@@ -302,8 +343,11 @@ class Parent:
 
     def _reopen_logs(self) -> None:
         logging.reopen()
+        self._tell_all({"do": "reopen"})
+
+    def _tell_all(self, message: Message) -> None:
         for process in self._processes:
-            process.tell({"do": "reopen"})
+            process.tell(message)
 
     def _kill(self) -> None:
         for process in self._processes:

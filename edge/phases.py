@@ -16,8 +16,11 @@ from edge.context import Context
 from edge.cors import METHODS
 from edge.paths import canonical_path, split_token
 from edge.proxies import packed
+from streamgate.core import trace
 from streamgate.core.logging import get_logger
 from streamgate.errors import StreamGateError
+from streamgate.media import cmcd
+from streamgate.native.cmcd import CmcdLog
 
 # uri-host with its port (RFC 3986 section 3.2); empty is allowed
 _HOST = re.compile(r"[A-Za-z0-9\-._~%!$&'()*+,;=:\[\]]*")
@@ -32,6 +35,7 @@ async def parse(ctx: Context) -> None:
     ctx.peer = getattr(request.protocol, "peer", None) or packed(request.remote or "")
     forwarded = (request.headers.getall(name, ()) for name in ("Forwarded", "X-Forwarded-For"))
     ctx.client = ctx.node.proxies.client(ctx.peer, *forwarded)
+    trace.follow(request.headers.get("traceparent", ""))
     _check_head(request)
     if not ctx.node.proxies.trusts(ctx.client):
         ctx.node.rates.ask(ctx.client)
@@ -64,6 +68,9 @@ async def authorize(ctx: Context) -> None:
     ctx.token = await gate.admits(ctx.asset, token, gate.asked(ctx.request, ctx.path, ctx.peer, ctx.client))
     if ctx.token is not None:
         ctx.node.rates.ask_with(ctx.token.session)
+        ctx.stale = ctx.node.feed.stale
+        if ctx.stale:
+            ctx.node.telemetry.count("stale_authorizations")
     ctx.scope = "public" if ctx.token is None else "private"
     if ctx.target is None:
         raise StreamGateError("not_found")
@@ -82,7 +89,7 @@ async def key(ctx: Context) -> None:
 
 
 async def lookup(ctx: Context) -> None:
-    """Ask the tiers for the entry: memory, and the disk for what is cut; what failed a moment ago fails again."""
+    """Ask the tiers for the entry: memory, the disk for what is cut, then Redis; what failed a moment ago fails again."""
     assert ctx.target is not None
     ctx.asked = True
     if ctx.target.route.immutable or ctx.opened is not None:
@@ -92,7 +99,7 @@ async def lookup(ctx: Context) -> None:
 
 
 async def resolve(ctx: Context) -> None:
-    """On a miss, open the asset and make the entry: a text, an init segment, or a plan of the segment's cut."""
+    """On a miss, open the asset and make the entry, unless another node does: a text, an init segment, or a plan of a cut."""
     if ctx.entry is not None:
         return
     assert ctx.target is not None
@@ -106,7 +113,7 @@ async def resolve(ctx: Context) -> None:
 
 
 async def store(ctx: Context) -> None:
-    """Keep what was made: texts in memory; a segment is written to the disk in one flight that all who want it follow."""
+    """Keep what was made: texts in memory, a segment on the disk, in one flight that all who want it follow; share what is small."""
     if ctx.entry is not None and not ctx.tier:
         await storing.store(ctx)
 
@@ -117,7 +124,7 @@ async def deliver(ctx: Context) -> None:
 
 
 async def log(ctx: Context) -> None:
-    """Count and time the request, and write one line about it; neither holds a query or a token."""
+    """Count and time the request, and write one line about it; neither holds a query or a token. What its player reports is another log's."""
     # Why one went wrong is another event: errors are few, and their codes and times say more than a line of an access log.
     status = ctx.response.status if ctx.response is not None else 0
     telemetry = ctx.node.telemetry
@@ -127,9 +134,14 @@ async def log(ctx: Context) -> None:
         telemetry.count("response_bytes", ctx.sent, route=ctx.route)
     if ctx.aborted:
         telemetry.count("requests_aborted", cause=ctx.aborted)
+    if ctx.code == "source_changed" and ctx.opened is not None and ctx.opened.asset.remote:
+        # Its ETags are asked for seldom.
+        ctx.node.assets.doubt(ctx.asset)
     if ctx.code or ctx.aborted:
         phases = {name: round(seconds, 6) for name, seconds in ctx.timings.items()}
         _log.info("request failed", path=ctx.shown, route=ctx.route, code=ctx.code, aborted=ctx.aborted, phases=phases)
+    if ctx.node.reports is not None and ctx.media:
+        _report(ctx, ctx.node.reports)
     access = ctx.node.access
     if access is None:
         return
@@ -150,6 +162,22 @@ async def log(ctx: Context) -> None:
     if not ctx.node.settings.log.access_file:
         # Among other logs the order of events is worth more than a system call.
         access.flush()
+
+
+def _report(ctx: Context, log: CmcdLog) -> None:
+    """Note what the player reports with its request."""
+    headers = ctx.request.headers
+    one, two, three, four = (headers.get(name, "").encode("utf-8", "surrogateescape") for name in cmcd.FIELDS)
+    log.add(
+        path=ctx.known_path.encode(),
+        status=ctx.response.status if ctx.response is not None else 0,
+        sent=ctx.sent,
+        duration=int(ctx.elapsed * 1e9),
+        session=ctx.token.session if ctx.token is not None else b"",
+        tier=ctx.tier.encode(),
+        query=ctx.request.raw_path.partition("?")[2].encode("utf-8", "surrogateescape"),
+        fields=(one, two, three, four),
+    )
 
 
 def _check_head(request: web.Request) -> None:

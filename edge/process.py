@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Literal
 
 from edge.control import Channel, Message
@@ -37,6 +37,7 @@ class Process:
         self._page = page
         self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._asked: dict[int, asyncio.Future[None]] = {}
+        self._followed: dict[int, asyncio.Queue[Message | None]] = {}
         self._numbers = itertools.count()
         self._listening = asyncio.create_task(self._listen())
         self.ended = asyncio.create_task(self._end())
@@ -103,6 +104,19 @@ class Process:
         finally:
             del self._asked[number]
 
+    async def follow(self, message: Message) -> AsyncIterator[Message]:
+        """Tell it something, and hear how far that is until it has ``ended``, or until there is nobody left to do it."""
+        number = next(self._numbers)
+        heard = self._followed[number] = asyncio.Queue()
+        self.tell({**message, "id": number})
+        try:
+            while not self.ended.done() and (told := await heard.get()) is not None:
+                yield told
+                if told["ended"]:
+                    return
+        finally:
+            del self._followed[number]
+
     def kill(self) -> None:
         """End it at once."""
         with contextlib.suppress(ProcessLookupError):
@@ -121,6 +135,8 @@ class Process:
                     self._ready.set_exception(StreamGateError(code, detail))
                 case {"done": number} if number in self._asked and not self._asked[number].done():
                     self._asked[number].set_result(None)
+                case {"told": told, "id": number} if number in self._followed:
+                    self._followed[number].put_nowait(told)
                 case {"closed": True}:
                     self.closed.set()
                 case {"stopped": True, "cut": cut}:
@@ -136,6 +152,8 @@ class Process:
         self.closed.set()
         for done in self._asked.values():
             done.cancel()
+        for heard in self._followed.values():
+            heard.put_nowait(None)
         if not self._ready.done():
             self._ready.set_exception(StreamGateError("worker_failed", f"it ended with {_EXIT.get(code, code)}"))
         # Nobody may be waiting.

@@ -1,4 +1,7 @@
-"""What is revoked: sessions and keys, each until the last token that it concerns has ended by itself."""
+"""What is revoked: sessions and keys, each until the last token that it concerns has ended by itself.
+
+And all that matters of a feed, purges included: what a store is told that began anew.
+"""
 
 from __future__ import annotations
 
@@ -52,11 +55,6 @@ class Revocations:
         """Whether something is revoked now."""
         return self._until.get((kind, subject), 0) > self._clock()
 
-    def events(self) -> list[Event]:
-        """What is in force, as events without numbers."""
-        ends = [(what, None if until == FOREVER else until) for what, until in self._until.items()]
-        return [Event(0, kind, subject, until) for (kind, subject), until in ends]
-
     def forget(self) -> None:
         """Drop what has ended."""
         now = int(self._clock())
@@ -70,3 +68,34 @@ class Revocations:
             return
         revoke = self._verifier.revoke_session if kind == "revoke.session" else self._verifier.revoke_kid
         revoke(subject, until)
+
+
+class Held:
+    """The events that matter still, in the order in which they came."""
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._events: dict[bytes, Event] = {}
+
+    def __len__(self) -> int:
+        return len(self._events)
+
+    @property
+    def revocations(self) -> int:
+        """How much is revoked."""
+        return len({(event.type, event.subject) for event in self._events.values() if event.type != "purge"})
+
+    def apply(self, event: Event) -> None:
+        """Hold one more; one that is held already changes nothing."""
+        self._events.setdefault(event.uid, event)
+
+    def events(self) -> list[Event]:
+        """All of them."""
+        return list(self._events.values())
+
+    def forget(self) -> None:
+        """Drop what has ended."""
+        now = self._clock()
+        ended = [uid for uid, event in self._events.items() if event.until is not None and event.until <= now]
+        for uid in ended:
+            del self._events[uid]

@@ -6,6 +6,7 @@ No part of a URL is ever used as a file name: an asset's id and a rendition's na
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from streamgate.errors import StreamGateError
@@ -65,6 +66,7 @@ ROUTES: tuple[Route, ...] = (
 
 
 SEGMENT = next(route for route in ROUTES if route.name == "segment")
+TS_SEGMENT = next(route for route in ROUTES if route.name == "ts_segment")
 _ID = re.compile(f"/v/{_ASSET}(?:/.*)?")
 PLAYLISTS = frozenset(("multivariant", "multivariant_ts", "mpd", "media_playlist", "iframe_playlist", "ts_playlist"))
 """Routes whose answers name others by relative URLs."""
@@ -76,9 +78,9 @@ def asset_of(path: str) -> str:
     return found["asset"] if found else ""
 
 
-def match(path: str) -> Target:
-    """What a canonical path below ``/v/`` asks for; raises ``not_found``."""
-    for route in ROUTES:
+def match(path: str, among: Sequence[Route] = ROUTES) -> Target:
+    """What a canonical path below ``/v/`` asks for; raises ``not_found`` where it is none of those."""
+    for route in among:
         found = route.pattern.fullmatch(path)
         if found:
             parts = found.groupdict()

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 import uvloop
 from aiohttp import web
@@ -33,7 +32,7 @@ _CLEANUP_S = 1.0
 _OPENING_S = 2.0
 
 
-def run(settings: Settings, root: Path, *, announce: Callable[[str], None]) -> int:
+def run(settings: Settings, root: str, *, announce: Callable[[str], None]) -> int:
     """Serve the assets of ``root`` from this process until SIGTERM or SIGINT; returns the exit code, 0 for a graceful stop.
 
     ``announce`` is called with the server's address (no trailing slash) once it listens. A second signal ends the process

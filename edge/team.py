@@ -70,8 +70,10 @@ class Team:
         self._keeping = [asyncio.create_task(self._keep(seat)) for seat in range(self._seats)]
 
     def leave(self, deadline: float, idle: float, *, last: bool) -> None:
-        """Have all end, and replace none."""
+        """Have all end, and replace none: no seat is missed any more."""
         self._leaving = True
+        for seat in list(self._empty):
+            self._taken(seat)
         for member in self.members:
             member.leave(deadline, idle, last=last)
 

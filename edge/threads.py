@@ -21,7 +21,12 @@ class Pool:
         self._threads = threads
         self._limit = threads + max_queued
         self._pending = 0
-        telemetry.watch("tasks_queued", lambda: max(0, self._pending - self._threads), pool=name)
+        telemetry.watch("tasks_queued", lambda: self.queued, pool=name)
+
+    @property
+    def queued(self) -> int:
+        """Tasks that wait for a thread."""
+        return max(0, self._pending - self._threads)
 
     async def run(self, work: Callable[..., T], *arguments: object) -> T:
         """The result of ``work(*arguments)``; raises ``overloaded`` at once where too much waits already."""

@@ -20,6 +20,7 @@ import uvloop
 
 from edge import tls
 from edge.ceilings import share
+from edge.clearing import Clearing
 from edge.configuration import of_file
 from edge.control import Channel, Message, message_to_event
 from edge.cover import Cover
@@ -27,12 +28,14 @@ from edge.orders import Orders
 from edge.roles import streaming
 from edge.server import Server
 from edge.shared import Page
+from edge.warming import Order, Warming
 from streamgate.core import logging
 from streamgate.core.health import Health
 from streamgate.core.lifecycle import raise_file_limit
 from streamgate.core.settings import Settings
 from streamgate.core.telemetry import Telemetry
 from streamgate.errors import StreamGateError
+from streamgate.storage.kv.events import Event
 from streamgate.storage.kv.sqlite import SqliteStore
 
 _log = logging.get_logger("edge.worker")
@@ -77,17 +80,21 @@ class Worker:
         self._telemetry = Telemetry(cells=self._page.cells(orders.slot), node=self._page)
         self._health = Health()
         role, self._node = streaming(
-            settings, Path(orders.root), self._telemetry, self._health, orders.limits, replacing=orders.replacing
+            settings, orders.root, self._telemetry, self._health, orders.limits, replacing=orders.replacing
         )
         self._server = Server(self._node, [role])
         self._cover = Cover(self._server, orders.listening, orders.encrypted, orders.seat)
         self._ending: asyncio.Task[int] | None = None
+        self._clearing = Clearing(self._node)
+        self._warming = Warming(self._node, lambda number, told: channel.send({"told": told, "id": number}))
+        self._clearings: set[asyncio.Task[None]] = set()
 
     async def run(self) -> int:
         """Serve until the parent says stop or goes away."""
         ticking = asyncio.create_task(self._tick())
-        await self._read_revocations()
+        await self._read_events()
         await self._server.start()
+        self._clearing.start()
         self._channel.send({"prepared": True})
         while (message := await self._channel.receive()) is not None:
             self._obey(message)
@@ -96,26 +103,48 @@ class Worker:
             self._stop(self._node.settings.drain.deadline, idle=0.0, last=False)
         assert self._ending is not None
         await self._ending
+        await self._clearing.close()
         ticking.cancel()
         return 0
 
     def _obey(self, message: Message) -> None:
         match message["do"]:
             case "apply":
-                for event in message["events"]:
-                    self._node.revocations.apply(message_to_event(event))
-                self._channel.send({"done": message["id"]})
+                self._apply(message["id"], [message_to_event(event) for event in message["events"]])
             case "serve":
                 self._server.accept(*self._cover.own)
                 self._channel.send({"ready": True})
             case "cover" if self._ending is None:
                 self._cover_for(message["seats"])
+            case "site":
+                self._node.feed.hear(message)
+            case "warm":
+                self._warming.begin(
+                    message["id"], Order.of({k: v for k, v in message.items() if k not in ("do", "id")})
+                )
             case "drain":
                 self._health.state = "draining"
             case "stop":
                 self._stop(message["deadline"], idle=message["idle"], last=message["last"])
             case "reopen":
                 logging.reopen()
+
+    def _apply(self, number: int, events: list[Event]) -> None:
+        """Revocations, and what purges forbid to be looked up, are in force at once; it is done when nothing else is held."""
+        for event in events:
+            self._node.revocations.apply(event)
+        purges = self._clearing.mark(events)
+        if not purges:
+            self._channel.send({"done": number})
+            return
+
+        async def clear() -> None:
+            await self._clearing.clear(purges)
+            self._channel.send({"done": number})
+
+        clearing = asyncio.create_task(clear())
+        self._clearings.add(clearing)
+        clearing.add_done_callback(self._clearings.discard)
 
     def _cover_for(self, seats: list[int]) -> None:
         self._cover.cover(seats)
@@ -128,6 +157,7 @@ class Worker:
             self._ending = asyncio.create_task(self._end(deadline, idle, last))
 
     async def _end(self, deadline: float, idle: float, last: bool) -> int:
+        await self._warming.close()
         stopping = asyncio.create_task(self._server.stop(deadline, idle=idle, last=last))
         await self._server.closed.wait()
         self._channel.send({"closed": True})
@@ -137,14 +167,15 @@ class Worker:
         await self._channel.close()
         return cut
 
-    async def _read_revocations(self) -> None:
-        """What was revoked before this process began is in force before it serves."""
+    async def _read_events(self) -> None:
+        """What was revoked or purged before this process began is in force before it serves."""
         store = await SqliteStore.open(Path(self._orders.store))
         try:
             events, position = await store.events()
             while events:
                 for event in events:
                     self._node.revocations.apply(event)
+                    self._clearing.restore(event)
                 events, position = await store.events(position)
         finally:
             await store.close()
@@ -154,6 +185,7 @@ class Worker:
             self._page.beat(self._orders.slot)
             self._telemetry.publish()
             self._node.revocations.forget()
+            self._node.purges.forget()
             await asyncio.sleep(_TICK_S)
 
 

@@ -10,7 +10,7 @@ Only the transports named in ``plain`` have a descriptor to write to (:mod:`stre
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.stdint cimport int64_t, uint8_t
+from libc.stdint cimport INT64_MAX, int64_t, uint8_t
 from libc.string cimport memchr, memcmp, memcpy, strlen
 from libc.time cimport gmtime_r, strftime, time_t, tm
 from posix.time cimport CLOCK_MONOTONIC
@@ -18,6 +18,7 @@ from posix.time cimport CLOCK_MONOTONIC
 from streamgate.native.accesslog cimport AccessLog
 from streamgate.native.cat cimport Answer, Asked, MAX_TOKEN, Token, Verifier
 from streamgate.native.clients cimport Client, Clients, Places, secure
+from streamgate.native.cmcd cimport CmcdLog
 from streamgate.native.http1 cimport Head, Limits, Method, Selection, Span, Verdict, names, parse, select
 from streamgate.native.limiter cimport Limiter
 from streamgate.native.receiver cimport Poller, Receiver, packed
@@ -69,20 +70,19 @@ cdef class Factory:
                   object health not None, object fallback not None, object problem not None,
                   object unsatisfiable not None, object negotiate not None, object counters not None,
                   object trusts=None, object client=None, object cutter=None, Limiter by_address=None, Limiter by_token=None, AccessLog log=None,
-                  tuple plain=(), bint by_origin=False, size_t per_address=1024,
+                  CmcdLog reports=None, tuple plain=(), bint by_origin=False, size_t per_address=1024,
                   size_t line=8190, size_t field=8190, size_t fields=100, size_t head=65536, size_t connections=10000,
                   double head_timeout=10, double keepalive_timeout=75, double send_timeout=60):
         self.loop, self.cache, self.verifier, self.open_assets = loop, cache, verifier, open_assets
         self.health, self.fallback, self.problem, self.unsatisfiable = health, fallback, problem, unsatisfiable
         self.negotiate, self.trusts, self.log, self.plain, self.cutter = negotiate, trusts, log, plain, cutter
-        self.by_origin, self.by_address, self.by_token = by_origin, by_address, by_token
         self.limits.line, self.limits.field, self.limits.fields, self.limits.head = line, field, fields, head
-        self.most, self.places = connections, Places(per_address)
+        self.by_origin, self.by_address, self.by_token, self.most = by_origin, by_address, by_token, connections
         self.head_timeout, self.keepalive_timeout = <int64_t> (head_timeout * NS), <int64_t> (keepalive_timeout * NS)
         self.send_timeout = <int64_t> (send_timeout * NS)
         self.tick = min(max(min(self.head_timeout, self.keepalive_timeout, self.send_timeout) // TICKS, NS // 100), NS)
         self.connections, self.codings, self.date_second, self.tally = set(), {}, -1, Tally(counters)
-        self.poller, self.clients = Poller(loop), Clients(client)
+        self.poller, self.clients, self.reports, self.places = Poller(loop), Clients(client), reports, Places(per_address)
 
     def __call__(self, bytes peer=None):
         cdef Protocol made = Protocol(self)
@@ -142,6 +142,8 @@ cdef class Factory:
             connection.check(now)
         if self.log is not None:
             self.log.hand_on()
+        if self.reports is not None:
+            self.reports.hand_on()
         if self.connections:
             self.timer = self.loop.call_later(self.tick / NS, self.sweep)
 
@@ -150,7 +152,7 @@ cdef class Factory:
 cdef class Protocol(Receiver):
     def __cinit__(self, Factory factory not None):
         self.factory, self.fd, self.peer = factory, -1, b""
-        self.tally, self.log, self.loop = factory.tally, factory.log, factory.loop
+        self.tally, self.log, self.loop, self.reports = factory.tally, factory.log, factory.loop, factory.reports
 
     # What a transport calls (asyncio.Protocol).
 
@@ -261,6 +263,13 @@ cdef class Protocol(Receiver):
         return 0
 
     # What the server calls.
+
+    def again(self, bytes data not None):
+        """Answer a head after all that the handler was given, in its turn; False: it stays the handler's."""
+        cdef Head head
+        if self.ended or self.surrendered or self.out is not None or self.stash is not None or self.refusal is not None:
+            return False
+        return parse(raw(data), PyBytes_GET_SIZE(data), &self.factory.limits, &head) == Verdict.PLAIN and self.answer(&head) == 1
 
     @property
     def direct(self):
@@ -465,6 +474,8 @@ cdef class Protocol(Receiver):
             return 0
         if stored.until <= self.now // NS or not self.admitted(not open_to_all):
             return 0
+        if stored.until != INT64_MAX and stored.made > self.now // NS + 1:  # the clock was set back, and that end with it
+            return 0
         self.tally.row[HITS if hit else MISSES] += 1
         self.record.method, self.record.traceparent = head.verb, head.traceparent
         self.record.user_agent = head.user_agent
@@ -473,6 +484,8 @@ cdef class Protocol(Receiver):
         self.record.session_size = 0
         if not open_to_all:
             self.record.session, self.record.session_size = self.token.handle, self.token.handle_size
+        if self.reports is not None:
+            self.reports.take(head, &self.reported, hit, stored.fd >= 0)
         self.respond(head, stored)
         return 1
 
@@ -543,7 +556,7 @@ cdef class Protocol(Receiver):
         self.first, self.stop = 0, stored.size if get else 0
         if head.if_none_match.at != NULL and names(head.if_none_match, raw(stored.tag), PyBytes_GET_SIZE(stored.tag)):
             status, self.stop = 304, 0
-        elif get and head.range_.at != NULL and (head.if_range.at == NULL or _equal(head.if_range, stored.tag)):
+        elif get and head.range_.at != NULL and (head.if_range.at == NULL or stored.tag == head.if_range.at[:head.if_range.size]):
             selection = select(head.range_, stored.size, &self.first, &self.stop)
         if selection == Selection.UNSATISFIABLE:
             stored = self.factory.unsatisfiable(stored.size, stored.route, stored.fd >= 0)
@@ -587,7 +600,3 @@ cdef class Protocol(Receiver):
         at[0], at[1], at[2], at[3] = 46, 48 + spent // 100 % 10, 48 + spent // 10 % 10, 48 + spent % 10
         at = put_text(at + 4, LAST if self.last else END)
         return at - start
-
-
-cdef inline bint _equal(Span field, bytes text) noexcept:
-    return field.size == <size_t> PyBytes_GET_SIZE(text) and memcmp(field.at, raw(text), field.size) == 0

@@ -229,6 +229,12 @@ cdef inline Verdict _once(Span* field, const unsigned char* value, size_t size, 
     return Verdict.PLAIN
 
 
+cdef void _first(Span* field, const unsigned char* value, size_t size) noexcept nogil:
+    """Keep a field whose further lines do not matter."""
+    if field.at == NULL:
+        field.at, field.size = value, size
+
+
 cdef void _said(Span* field, const unsigned char* value, size_t size, bint high, Head* head) noexcept nogil:
     """Keep what a proxy says in one line of ASCII; of a stranger it does not matter."""
     if field.at != NULL or high:
@@ -280,6 +286,15 @@ cdef Verdict _take(const unsigned char* name, size_t length, const unsigned char
     elif length == 11:
         if _is(name, length, "traceparent", 11):
             head.traceparent.at, head.traceparent.size = value, size
+        elif _is(name, length, "cmcd-object", 11):
+            _first(&head.reports[0], value, size)
+        elif _is(name, length, "cmcd-status", 11):
+            _first(&head.reports[3], value, size)
+    elif length == 12:
+        if _is(name, length, "cmcd-request", 12):
+            _first(&head.reports[1], value, size)
+        elif _is(name, length, "cmcd-session", 12):
+            _first(&head.reports[2], value, size)
     elif length == 13:
         if _is(name, length, "if-none-match", 13):
             return _once(&head.if_none_match, value, size, high, head)
@@ -446,6 +461,8 @@ def parse_head(const unsigned char[::1] data not None, *, size_t line=8190, size
         "cookie": _text(found.cookie), "cta-common-access-token": _text(found.token), "forwarded": found.forwarded,
         "x-forwarded-for": _text(found.forwarded_for), "x-forwarded-proto": _text(found.forwarded_proto),
         "traceparent": _text(found.traceparent), "user-agent": _text(found.user_agent),
+        "cmcd-object": _text(found.reports[0]), "cmcd-request": _text(found.reports[1]),
+        "cmcd-session": _text(found.reports[2]), "cmcd-status": _text(found.reports[3]),
     }
 
 

@@ -150,14 +150,18 @@ cdef class Cache:
         while self.bytes > self.capacity:
             self._evict()
 
-    def keys(self):
+    def keys(self, bytes prefix not None=b""):
         found = []
+        cdef const char* text = PyBytes_AS_STRING(prefix)
+        cdef Py_ssize_t length = PyBytes_GET_SIZE(prefix)
         cdef int queue
         cdef uint32_t at
         for queue in range(2):
             at = self._queues[queue].oldest
             while at != NONE:
-                found.append(<object> self._nodes[at].key)
+                key = <object> self._nodes[at].key
+                if PyBytes_GET_SIZE(key) >= length and memcmp(PyBytes_AS_STRING(key), text, length) == 0:
+                    found.append(key)
                 at = self._nodes[at].newer
         return found
 

@@ -134,13 +134,17 @@ cdef class Sender:
     cdef int keep(self) except -1:
         """Copy what the log will say of the request, which may go with the bytes it came in."""
         cdef const char* at
-        cdef Span* fields[4]
-        cdef int i
+        cdef Span* fields[9]
+        cdef int i, count = 4
         fields[0], fields[1] = &self.record.method, &self.record.path
         fields[2], fields[3] = &self.record.traceparent, &self.record.user_agent
-        self.kept = b"".join([PyBytes_FromStringAndSize(<const char*> fields[i].at, fields[i].size) for i in range(4)])
+        if self.reported.any:
+            fields[4], count = &self.reported.query, 9
+            for i in range(4):
+                fields[5 + i] = &self.reported.fields[i]
+        self.kept = b"".join([PyBytes_FromStringAndSize(<const char*> fields[i].at, fields[i].size) for i in range(count)])
         at = PyBytes_AS_STRING(self.kept)
-        for i in range(4):
+        for i in range(count):
             fields[i].at = <const uint8_t*> at
             at += fields[i].size
         return 0
@@ -227,9 +231,11 @@ cdef class Sender:
         """Count and log an answer."""
         cdef int64_t duration = clock(CLOCK_MONOTONIC) - self.began
         self.tally.answer(stored.kind, self.record.status, sent, duration)
+        self.record.sent, self.record.duration = sent, duration
+        if self.reported.any:
+            self.reports.write(&self.reported, &self.record, self.now)
         if self.log is not None and self.log.wanted():
             self.record.route, self.record.native = name_of(stored.kind), True
-            self.record.sent, self.record.duration = sent, duration
             if self.record.client == NULL:
                 self.record.client = self.shown
                 self.record.client_size = self.log.name(self.address, self.address_size, self.shown)

@@ -11,7 +11,8 @@ import gc
 import importlib
 import os
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,17 +21,19 @@ import click
 from streamgate.errors import StreamGateError
 
 if TYPE_CHECKING:
-    from streamgate.storage.assets import Asset
+    from streamgate.storage.assets import Asset, AssetRef
 
 # NumPy's linear algebra starts a thread a core when it is imported; nothing here uses it.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
+_STORE_WAIT_S = 3.0  # for a store's first answer, before the workers go on trying
+
 INTERRUPTED = 130  # 128 + SIGINT, as shells tell it
 
 
 # Groups of commands in modules of their own, imported where they are asked for.
-_GROUPS = {"admin": "streamgate.admin_cli", "token": "streamgate.token_cli"}
+_GROUPS = {"admin": "streamgate.admin_cli", "cache": "streamgate.cache_cli", "token": "streamgate.token_cli"}
 
 
 class _Commands(click.Group):
@@ -88,14 +91,14 @@ def main() -> None:
 
 
 @main.command()
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("path")
 @click.option("--host", help="Address to listen on.  [setting: server.host]")
 @click.option(
     "--port", type=click.IntRange(0, 65535), help="Port to listen on; 0 takes a free one.  [setting: server.port]"
 )
 @click.option("--config", "config_file", type=click.Path(path_type=Path), help="Settings file (TOML).")
-def serve(path: Path, host: str | None, port: int | None, config_file: Path | None) -> None:
-    """Serve PATH (a media file, an asset's folder, or a folder of assets) over HTTP."""
+def serve(path: str, host: str | None, port: int | None, config_file: Path | None) -> None:
+    """Serve PATH (a media file, an asset's folder, a folder of assets, or s3://bucket/prefix) over HTTP."""
     from streamgate.core.lifecycle import open_standard_streams
 
     open_standard_streams()
@@ -105,19 +108,27 @@ def serve(path: Path, host: str | None, port: int | None, config_file: Path | No
 
     server = {key: value for key, value in (("host", host), ("port", port)) if value is not None}
     configuration = Configuration(config_file, {"server": server} if server else {})
-    found = discover(path)
-    if not found:
+    remote = "://" in path
+    if remote:
+        _check_address(path, config_file)
+    found = [] if remote else discover(Path(path))
+    if not found and not remote:
         raise StreamGateError("asset_not_found", f"{path}: no media file and no folder with an asset.toml")
 
-    def announce(url: str) -> None:
-        lines = [f"Watch      {url}/"]
-        for ref in found:
-            lines += [f"HLS        {url}/v/{ref.id}/main.m3u8", f"DASH       {url}/v/{ref.id}/main.mpd"]
-            lines += [f"Gated      streamgate token mint {ref.id} --url {url}"] if ref.gated else []
-            lines += [f"Finding    {finding.detail} [{finding.code}]" for finding in ref.findings]
+    def tell(url: str, refs: Iterable[AssetRef], first: str = "") -> None:
+        told = [first] if first else []
+        for ref in refs:
+            told += [f"HLS        {url}/v/{ref.id}/main.m3u8", f"DASH       {url}/v/{ref.id}/main.mpd"]
+            told += [f"Gated      streamgate token mint {ref.id} --url {url}"] if ref.gated and not remote else []
+            told += [f"Finding    {finding.detail} [{finding.code}]" for finding in ref.findings]
         # Names of files may be no UTF-8, and who started us may have gone: no reason not to serve.
         with contextlib.suppress(OSError):
-            click.echo("\n".join(lines).encode("utf-8", "backslashreplace"))
+            click.echo("\n".join(told).encode("utf-8", "backslashreplace"), nl=bool(told))
+
+    def announce(url: str) -> None:
+        tell(url, found, f"Watch      {url}/")
+        if remote:  # nobody has to wait for that list
+            threading.Thread(target=lambda: tell(url, _look(path, config_file)), name="list", daemon=True).start()
 
     sys.exit(run(configuration, path, announce=announce))
 
@@ -164,6 +175,43 @@ def package(file: Path, out: Path, ts: bool, trick_play: bool, quiet: bool) -> N
         written = _with_progress(asset, out, ts, trick_play)
     if not quiet:
         click.echo(f"{out}/main.m3u8\n{out}/main.mpd\n{written / 1e6:.1f} MB written")
+
+
+def _check_address(url: str, config_file: Path | None) -> None:
+    """Raise ``config_invalid`` where no store can be at ``url``."""
+    from streamgate.core.config import load
+    from streamgate.storage.objects.s3.address import parse
+
+    if not url.startswith("s3://"):
+        raise StreamGateError(
+            "config_invalid", f"stores are folders or s3://bucket/prefix, not {url.partition(':')[0]}://"
+        )
+    parse(url, load(config_file).s3)
+
+
+def _look(url: str, config_file: Path | None) -> list[AssetRef]:
+    """The assets of a store. Raises what is wrong with its address; where it does not answer, that is told, and there are none."""
+    import asyncio
+
+    from streamgate.core.config import load
+    from streamgate.storage.discovery import of_objects
+    from streamgate.storage.objects.store import open_store
+
+    settings = load(config_file).s3
+
+    async def look() -> list[AssetRef]:
+        store = await open_store(url, settings)
+        try:
+            async with asyncio.timeout(_STORE_WAIT_S):
+                return of_objects([each async for each in store.list()])
+        except (StreamGateError, TimeoutError) as e:
+            code, detail = (e.code, e.detail) if isinstance(e, StreamGateError) else ("origin_unavailable", url)
+            click.echo(f"warning: the assets cannot be listed now: {detail} [{code}]", err=True)
+            return []
+        finally:
+            await store.close()
+
+    return asyncio.run(look())
 
 
 def _with_progress(asset: Asset, out: Path, ts: bool, trick_play: bool) -> int:

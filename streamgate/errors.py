@@ -28,6 +28,9 @@ CODES: dict[str, Code] = {
     "source_not_found": Code(404, "creator", False, "there is no such file"),
     "source_unreadable": Code(502, "origin", True, "the file cannot be read from its store"),
     "source_changed": Code(503, "origin", True, "the file was replaced while it was being read"),
+    "origin_denied": Code(502, "origin", False, "the store of the sources does not let us"),
+    "origin_unavailable": Code(503, "origin", True, "the store of the sources does not answer as it should"),
+    "listing_too_long": Code(422, "creator", False, "there are more objects than the limit allows"),
     "source_truncated": Code(422, "creator", False, "the file ends before its boxes or samples do"),
     "source_malformed": Code(422, "creator", False, "the file breaks the rules of its container"),
     "source_too_complex": Code(
@@ -99,6 +102,7 @@ CODES: dict[str, Code] = {
     "revocation_ended": Code(400, "internal", False, "what was to be revoked has ended by itself"),
     "worker_failed": Code(500, "internal", True, "a process that serves could not be started"),
     "not_acknowledged": Code(503, "internal", True, "not every process has answered in time"),
+    "admin_token": Code(401, "internal", False, "this is not the operators' token"),
     "admin_unreachable": Code(503, "internal", True, "no server answers at the operator's socket"),
     "files_too_few": Code(500, "internal", False, "a process may not have enough files open"),
     "listen_failed": Code(500, "internal", False, "the address cannot be listened on"),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Literal
 
 from rich import box
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import Progress
 from rich.table import Table
 
 # These are copied and compared: never broken into lines.
@@ -32,6 +34,55 @@ def show(told: dict[str, Any], console: Console | None = None) -> None:
     out.print(_renditions(told["renditions"]))
     if told["findings"]:
         out.print(_findings(told["findings"]))
+
+
+def show_cache(told: dict[str, Any], console: Console | None = None) -> None:
+    """Print what ``GET /cache`` of the operator's socket told."""
+    out = console or Console()
+    if not out.is_terminal:
+        out.width = _PIPED
+    table = _table(
+        "Tier", "Objects", "Bytes", "Hits", "Part", "Purged", right=("Objects", "Bytes", "Hits", "Part", "Purged")
+    )
+    asked = sum(tier["hits"] for tier in told["tiers"].values()) + told["misses"]
+    for name, tier in told["tiers"].items():
+        cells = (
+            _count(tier.get("objects")),
+            _size(tier.get("bytes")),
+            _count(tier["hits"]),
+            _part(tier["hits"], asked),
+        )
+        table.add_row(name, *cells, _count(tier.get("purged")))
+    table.add_row("misses", "", "", _count(told["misses"]), _part(told["misses"], asked), "")
+    out.print(table)
+
+
+def show_warm_up(news: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """Show how far a warm-up is as ``POST /cache/warm`` tells it, then its result, which is returned."""
+    told: dict[str, Any] = {}
+    with Progress(console=Console(stderr=True)) as progress:
+        task = progress.add_task("Warming", total=None)
+        for told in news:
+            progress.update(task, completed=told["done"], total=told["objects"] or None)
+    if told:
+        kept = f"{told['fetched']} fetched, {told['present']} there already"
+        lost = f", {told['dropped']} in no tier" * bool(told["dropped"])
+        failed = "".join(f", {number} failed [{code}]" for code, number in sorted(told["failed"].items()))
+        said = f"{told['objects']} objects: {kept}{lost}{failed}; {_size(told['bytes'])} in {told['seconds']:.1f} s"
+        Console(soft_wrap=True).print(escape(said), highlight=False)
+    return told
+
+
+def _count(number: int | None) -> str:
+    return "" if number is None else f"{number:,}".replace(",", " ")
+
+
+def _size(number: int | None) -> str:
+    return "" if number is None else f"{number / 1e6:.1f} MB"
+
+
+def _part(number: int, of: int) -> str:
+    return f"{100 * number / of:.1f} %" if of else ""
 
 
 def _table(*columns: str, right: tuple[str, ...] = ()) -> Table:

@@ -17,6 +17,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+pytest_plugins = ["tests.services.seaweed", "tests.services.redis"]
+
 ROOT = Path(__file__).resolve().parent.parent
 SLOW_TIMEOUT_S = 600
 ALLOWED_SKIP = "no GPU"

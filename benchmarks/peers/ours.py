@@ -102,7 +102,7 @@ def toml(sections: Sections) -> str:
 
 @contextlib.contextmanager
 def ours(
-    assets: Path,
+    assets: Path | str,
     core: int | None,
     *,
     asset: str,
@@ -111,8 +111,10 @@ def ours(
     tls: Certificate | None = None,
     workers: int = 1,
     settings: Sections | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[Ours]:
-    """StreamGate on the folder ``assets``: with a token for ``asset`` where ``gated``, with nothing kept without ``tiers``.
+    """StreamGate on ``assets``, a folder or a store's address: with a token for ``asset`` where ``gated``, with nothing
+    kept without ``tiers``.
 
     ``settings`` are laid over those chosen here.
     """
@@ -136,7 +138,11 @@ def ours(
         server.token = server.mint(asset) if gated else ""
         with stopped(server):
             command: list[Word] = [sys.executable, "-m", "streamgate.cli", "serve", assets]
-            server.run([*command, "--config", own / "streamgate.toml"], core, {**os.environ, "PYTHONPATH": str(_PLACE)})
+            server.run(
+                [*command, "--config", own / "streamgate.toml"],
+                core,
+                {**(environment or os.environ), "PYTHONPATH": str(_PLACE)},
+            )
             server.wait()
             yield server
 

@@ -1,1 +1,1 @@
-"""The cache tiers: memory of a worker, disk of the node, and the flights behind them."""
+"""The cache tiers: memory of a worker, disk of the node, Redis of the site, and the flights behind them."""

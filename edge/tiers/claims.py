@@ -19,15 +19,19 @@ _numbers = itertools.count()
 
 
 class Claim:
-    """An open growing file: to be written where it ``leads``, else another process's, which listens on ``address``."""
+    """An open growing file: to be written where it ``leads``, else another process's, which listens on ``address``.
 
-    __slots__ = ("__weakref__", "_given_up", "address", "begun", "fd", "leads", "path")
+    ``number`` is that of the last purge that its process knew of when it was begun.
+    """
 
-    def __init__(self, fd: int, path: Path, leads: bool, address: str) -> None:
+    __slots__ = ("__weakref__", "_given_up", "address", "begun", "fd", "leads", "number", "path")
+
+    def __init__(self, fd: int, path: Path, leads: bool, address: str, number: int = 0) -> None:
         self.fd = fd
         self.path = path
         self.leads = leads
         self.address = address
+        self.number = number
         # Somebody works on it, and will give it up.
         self.begun = False
         self._given_up = False
@@ -46,6 +50,11 @@ class Claim:
     def abandoned(self) -> bool:
         """Remove the file if nobody works on it any more; whether that is so."""
         return _stale(self.path, self.fd)
+
+    @property
+    def given_up(self) -> bool:
+        """Whether it was ended: the file may have no name any more, or be another's."""
+        return self._given_up
 
     def give_up(self) -> None:
         """End the claim: the file goes unless it was renamed; blocking. Who has it open reads on."""
@@ -78,33 +87,34 @@ class Claims:
                 with contextlib.suppress(OSError):
                     Claim(os.open(path, os.O_RDONLY | os.O_CLOEXEC), path, False, "").abandoned()
 
-    def claim(self, digest: str, made: Path) -> Claim | None:
+    def claim(self, digest: str, made: Path | None, number: int = 0) -> Claim | None:
         """The claim for an object; None where it is at ``made`` by now. Raises OSError where the disk refuses."""
         path = self._folder / digest
         for _ in range(_TRIES):
             with contextlib.suppress(FileNotFoundError):
                 fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-                found = Claim(fd, path, False, os.pread(fd, ADDRESS, HEADER - ADDRESS).rstrip(b"\0").decode())
+                address, _, known = os.pread(fd, ADDRESS, HEADER - ADDRESS).rstrip(b"\0").decode().partition(" ")
+                found = Claim(fd, path, False, address, int(known or 0))
                 if not found.abandoned():
                     return found
-            if made.exists():
+            if made is not None and made.exists():
                 return None
-            claim = self._begin(path)
+            claim = self._begin(path, number)
             if claim is None:
                 continue
-            if made.exists():  # whoever led before was quick
+            if made is not None and made.exists():  # whoever led before was quick
                 claim.give_up()
                 return None
             return claim
         raise BlockingIOError("a claim changes hands too often")
 
-    def _begin(self, path: Path) -> Claim | None:
+    def _begin(self, path: Path, number: int) -> Claim | None:
         """A new growing file; None where another process was first."""
         own = self._folder / f"{os.getpid()}.{next(_numbers)}"
         fd = os.open(own, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.pwrite(fd, self.address.encode().ljust(ADDRESS, b"\0"), HEADER - ADDRESS)
+            os.pwrite(fd, f"{self.address} {number}".encode().ljust(ADDRESS, b"\0"), HEADER - ADDRESS)
             os.link(own, path)
         except FileExistsError:
             os.close(fd)
@@ -114,7 +124,7 @@ class Claims:
             raise
         finally:
             own.unlink()
-        return Claim(fd, path, True, self.address)
+        return Claim(fd, path, True, self.address, number)
 
 
 def _stale(path: Path, fd: int) -> bool:

@@ -10,13 +10,16 @@ import contextlib
 import os
 import threading
 import time
+import weakref
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from edge.entries import Entry
 from edge.flights import Flights
+from edge.purges import Purges
 from edge.threads import Pool
 from edge.tiers import objects
 from edge.tiers.claims import Claim, Claims
@@ -62,15 +65,20 @@ class DiskTier:
         self._making = threading.RLock()  # making it may fail
         self._lookups = Flights(pool)
         self._keeps = False
-        self._bytes = 0
+        self._bytes = self._objects = 0
         self._verified: set[str] = set()
         self._claims: Claims | None = None
+        # Those that this process leads, by key: a purge ends them, so that what it is too late for is never published.
+        self._leading: weakref.WeakSet[Claim] = weakref.WeakSet()
+        self._publishing = threading.Lock()
+        self.purges = Purges()
         # Told of an open object that fails: who else keeps it forgets it.
         self.on_loss: Callable[[str, FileBody], None] = lambda key, body: None
         # Where this process tells others how far its growing files are.
         self.address = ""
         # Told by one worker, for workers' numbers are added up.
         telemetry.watch("disk_bytes", lambda: self._bytes if self._ledger and self._keeps else 0)
+        telemetry.watch("disk_objects", lambda: self._objects if self._ledger and self._keeps else 0)
         telemetry.watch("disk_writes_off", lambda: float(budget > 0 and not self.writable))
 
     async def start(self) -> None:
@@ -133,15 +141,25 @@ class DiskTier:
         which is there by now. None where nothing can be written. Blocking; raises nothing."""
         if not self.writable or not self._ready() or self._claims is None:
             return None
-        path = self._path(key)
+        path, number = self._path(key), self.purges.number
         try:
             for _ in range(_TRIES):
-                claim = self._claims.claim(path.name, path)
-                if claim is not None:
-                    return claim if not claim.leads or self._reserve(claim, size) else None
-                entry = self._open(key)
+                claim, entry = self._claims.claim(path.name, path, number), None
+                if claim is None:
+                    entry = self._open(key)
+                    if entry is not None and not entry.stale:
+                        return entry
                 if entry is not None:
-                    return entry
+                    # It stays until what replaces it is whole.
+                    claim = self._claims.claim(path.name, None, number)
+                if claim is None:
+                    continue
+                if claim.leads:
+                    with self._publishing:
+                        self._leading.add(claim)
+                    return claim if self._reserve(claim, size) else None
+                # What another process began before a purge that it has yet to hear of is not ours to follow.
+                return claim if not self.purges.since(key, float("inf"), claim.number) else None
         except BlockingIOError:  # too many want it; that is not the disk's fault
             pass
         except OSError as error:
@@ -158,8 +176,11 @@ class DiskTier:
         return True
 
     def commit(self, claim: Claim, key: str, entry: Entry, crc: int) -> bool:
-        """Turn the file that was claimed, now whole, into an object; whether it is one. Blocking; raises nothing."""
-        page = objects.header(key, entry, crc)
+        """Turn the file that was claimed, now whole, into an object; whether it is one. Blocking; raises nothing.
+
+        It is none where ``key`` was purged after it was begun.
+        """
+        page = objects.header(key, entry, crc, claim.number)
         try:
             if page is None or self._ledger is None:
                 return False
@@ -170,10 +191,38 @@ class DiskTier:
                 target.parent.mkdir(exist_ok=True)
                 os.rename(claim.path, target)
 
-            return self._ledger.add(target.name, objects.HEADER + entry.size, publish)
+            with self._publishing:
+                if claim.given_up or self.purges.since(key, entry.born, claim.number):
+                    return False
+                return self._ledger.add(target.name, objects.HEADER + entry.size, publish)
         except OSError as error:
             self.failed(error)
             return False
+
+    def abandon(self, keys: Iterable[str]) -> None:
+        """Give up what this process is making of these, which were purged: who sends from it goes on. Blocking."""
+        digests = {objects.digest_of(key) for key in keys}
+        with self._publishing:
+            for claim in [claim for claim in self._leading if claim.path.name in digests]:
+                claim.give_up()
+
+    def expel(self, paths: Iterable[str]) -> int:
+        """Throw out the objects in these files that were purged hard; how many. Blocking."""
+        gone = 0
+        for path in paths:
+            try:
+                fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            except OSError:
+                continue
+            try:
+                key, entry = objects.read(fd)
+            except Corrupt:  # the scrub's business
+                os.close(fd)
+                continue
+            assert isinstance(entry.body, FileBody)
+            if self.purges.of(key, entry.body.number, entry.made) == "hard":
+                gone += self.discard(os.path.basename(path))
+        return gone
 
     def failed(self, error: OSError) -> None:
         """The disk did not do what was asked: no more writes for a while."""
@@ -201,7 +250,7 @@ class DiskTier:
         ledger = self._ledger
         if ledger is None:
             return 0
-        self._bytes = ledger.bytes
+        self._bytes, self._objects = ledger.bytes, len(ledger)
         return ledger.removed
 
     def _lost(self, key: str, body: FileBody) -> None:
@@ -263,6 +312,12 @@ class DiskTier:
             os.close(fd)
             self.corrupt(path.name, str(corrupt))
             return None
+        assert isinstance(entry.body, FileBody)
+        verdict = self.purges.of(key, entry.body.number, entry.made)
+        if verdict == "hard":
+            self.discard(path.name)
+            return None
+        entry = replace(entry, stale=verdict == "soft")
         assert isinstance(entry.body, FileBody)
         try:
             self._verify(entry.body)

@@ -12,11 +12,11 @@ import secrets
 import socket
 import struct
 import zlib
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any
 
-from edge.entries import Entry
+from edge.entries import Entry, Fetched
 from edge.threads import Pool
 from edge.tiers.claims import Claim
 from edge.tiers.disk import DiskTier
@@ -27,6 +27,7 @@ from streamgate.core.telemetry import Telemetry
 from streamgate.errors import CODES, StreamGateError
 
 _STEP = 1024 * 1024
+_FETCHED = 256 * 1024  # of what comes from afar viewers get smaller pieces, sooner
 _TRIES = 8
 _FAILED = 2**64 - 1
 _WORD = struct.Struct("<Q")
@@ -45,6 +46,11 @@ class Fills:
         self._flights: dict[str, asyncio.Task[Entry | None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
+
+    @property
+    def under_way(self) -> int:
+        """Objects that this process makes, or follows."""
+        return len(self._flights)
 
     async def start(self) -> None:
         """Listen for the machine's other processes."""
@@ -90,6 +96,13 @@ class Fills:
                 raise StreamGateError(body.error.code, body.error.detail)
         return None
 
+    def detach(self, meant: Callable[[str], bool]) -> list[str]:
+        """Let nobody else join the flights of the keys that are ``meant``; which they are. Who has joined goes on."""
+        purged = [key for key in self._flights if meant(key)]
+        for key in purged:
+            del self._flights[key]
+        return purged
+
     async def _join(self, key: str, entry: Entry) -> tuple[Entry, bool] | None:
         flight = self._flights.get(key)
         if flight is not None:
@@ -107,11 +120,13 @@ class Fills:
         if entry is None or not isinstance(entry.body, Growing) or entry.body.ended:
             self._over(key, flight)
 
-    def _over(self, key: str, flight: asyncio.Task[Entry | None]) -> None:
+    def _over(self, key: str, flight: asyncio.Task[Any]) -> None:
         if self._flights.get(key) is flight:
             del self._flights[key]
 
     async def _begin(self, key: str, entry: Entry) -> Entry | None:
+        flight = asyncio.current_task()
+        assert flight is not None
         for _ in range(_TRIES):
             claim = await self._pool.run(self._disk.claim, key, entry.size)
             if not isinstance(claim, Claim):
@@ -119,17 +134,16 @@ class Fills:
             growing = Growing(claim, entry.size)
             if claim.leads:
                 self._telemetry.count("fills", result="begun")
-                self._spawn(key, self._lead(key, entry, growing))
+                self._spawn(key, flight, self._lead(key, flight, entry, growing))
                 return replace(entry, body=growing)
             connection = await self._ask(key, growing)
             if connection is not None:
                 self._telemetry.count("fills", result="followed")
-                self._spawn(key, self._follow(key, growing, *connection))
+                self._spawn(key, flight, self._follow(key, growing, *connection))
                 return replace(entry, body=growing)
         return None
 
-    def _spawn(self, key: str, work: Coroutine[Any, Any, None]) -> None:
-        flight = self._flights[key]
+    def _spawn(self, key: str, flight: asyncio.Task[Any], work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)
 
         def ended(_: object) -> None:
@@ -141,11 +155,14 @@ class Fills:
 
     # --- leading
 
-    async def _lead(self, key: str, entry: Entry, growing: Growing) -> None:
+    async def _lead(self, key: str, flight: asyncio.Task[Any], entry: Entry, growing: Growing) -> None:
         try:
-            await self._pool.run(self._make, key, entry, growing, asyncio.get_running_loop())
+            if isinstance(entry.body, Fetched):
+                await self._fetch(key, entry, entry.body, growing)
+            else:
+                await self._pool.run(self._make, key, entry, growing, asyncio.get_running_loop())
             # Whoever has the last byte finds the object from now on, and no flight.
-            self._flights.pop(key, None)
+            self._over(key, flight)
             growing.advance(growing.size)
         except StreamGateError as error:
             self._telemetry.count("fills", result="failed")
@@ -162,6 +179,31 @@ class Fills:
             if not growing.claim.begun:
                 await asyncio.to_thread(growing.claim.give_up)
 
+    async def _fetch(self, key: str, entry: Entry, body: Fetched, growing: Growing) -> None:
+        """Write the body as it arrives, and give the claim up."""
+        growing.claim.begun = True
+        crc = start = 0
+        step = entry.size if body.whole else _FETCHED
+        try:
+            while (left := entry.size - start) > step:
+                block = await body.fetch(start, step)
+                crc = await self._pool.run(self._put, growing.claim, block, start, step, crc)
+                growing.latest = (start, block)
+                start += step
+                growing.advance(start)
+            block = await body.fetch(start, left)
+            await self._pool.run(self._finish, key, entry, growing.claim, block, start, crc)
+            growing.latest = (start, block)
+        except BaseException:
+            await asyncio.to_thread(growing.claim.give_up)
+            raise
+
+    def _finish(self, key: str, entry: Entry, claim: Claim, block: bytes, start: int, crc: int) -> None:
+        """Write the last block, make it an object, and give the claim up; in one go, for threads cost time. Blocking."""
+        crc = self._put(claim, block, start, entry.size - start, crc)
+        self._disk.commit(claim, key, entry, crc)
+        claim.give_up()
+
     def _make(self, key: str, entry: Entry, growing: Growing, loop: asyncio.AbstractEventLoop) -> None:
         """Write the body step by step, in a thread, and give the claim up."""
         growing.claim.begun = True
@@ -171,23 +213,26 @@ class Fills:
             growing.claim.give_up()
 
     def _write(self, key: str, entry: Entry, growing: Growing, loop: asyncio.AbstractEventLoop) -> None:
-        assert not isinstance(entry.body, bytes)
+        assert not isinstance(entry.body, bytes | Fetched)
         crc = 0
         step = entry.size if entry.body.whole else _STEP
         for start in range(0, entry.size, step):
             length = min(step, entry.size - start)
-            block = entry.body.read(start, length)
-            if len(block) != length:
-                raise StreamGateError("internal", f"a cut gave {len(block)} bytes instead of {length}")
-            try:
-                growing.claim.write(block, start)
-            except OSError as error:
-                self._disk.failed(error)
-                raise StreamGateError("cache_failed", os.strerror(error.errno or 0)) from error
-            crc = zlib.crc32(block, crc)
+            crc = self._put(growing.claim, entry.body.read(start, length), start, length, crc)
             if start + length < entry.size:
                 loop.call_soon_threadsafe(growing.advance, start + length)
         self._disk.commit(growing.claim, key, entry, crc)
+
+    def _put(self, claim: Claim, block: bytes, start: int, length: int, crc: int) -> int:
+        """Write a block; the checksum with it. Blocking."""
+        if len(block) != length:
+            raise StreamGateError("internal", f"a cut gave {len(block)} bytes instead of {length}")
+        try:
+            claim.write(block, start)
+        except OSError as error:
+            self._disk.failed(error)
+            raise StreamGateError("cache_failed", os.strerror(error.errno or 0)) from error
+        return zlib.crc32(block, crc)
 
     async def _tell(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Tell a follower in another process how far a flight is, until it has ended."""

@@ -23,6 +23,8 @@ class Growing:
         self.size = size
         self.written = 0
         self.error: StreamGateError | None = None
+        # What was written last, and where it begins: whoever keeps up need not read it.
+        self.latest: tuple[int, bytes] = (0, b"")
         self._waiting: set[asyncio.Future[None]] = set()
 
     @property
@@ -38,6 +40,17 @@ class Growing:
     def read(self, start: int, length: int) -> bytes:
         """Bytes [start, start + length), which must be written. Raises ``cache_failed``."""
         return objects.read_exactly(self.claim.fd, objects.HEADER + start, length)
+
+    def at_hand(self, start: int, length: int) -> bytes | None:
+        """Bytes [start, start + length), if they are what was written last; to be sent without asking a thread."""
+        first, block = self.latest
+        if length == len(block) and start == first:
+            return block
+        return (
+            block[start - first : start - first + length]
+            if first <= start and start + length <= first + len(block)
+            else None
+        )
 
     async def available(self, start: int) -> int:
         """How many bytes there are from ``start`` on, when there is one; raises what the flight failed with."""

@@ -13,6 +13,7 @@ from dataclasses import replace
 from edge.ceilings import kept_objects
 from edge.cors import Cors
 from edge.entries import Entry
+from edge.purges import Purges
 from edge.threads import Pool
 from edge.tiers.objects import FileBody
 from edge.tiers.stored import stored
@@ -46,6 +47,7 @@ class MemoryTier:
         self._cors = cors
         self._pool = pool
         self._taking: set[str] = set()
+        self.purges = Purges()
         self._files: weakref.WeakValueDictionary[str, FileBody] = weakref.WeakValueDictionary()
 
     async def lookup(self, key: str) -> Entry | None:
@@ -86,6 +88,14 @@ class MemoryTier:
         body = entry.body
         if isinstance(body, bytes) and not self.fits(len(body)):
             return False
+        if not entry.stale:
+            verdict = self.purges.since(key, entry.born)
+            if verdict == "hard":
+                return False
+            entry = replace(entry, stale=True) if verdict else entry
+        if entry.stale:
+            # Who asks for it next is to be noticed.
+            terms = replace(terms, until=0)
         made = stored(entry, terms, self._cors, self._compress_min)
         if made is None:
             return False
@@ -99,6 +109,21 @@ class MemoryTier:
         """Let go of an entry whose body is this one."""
         found = self.index.peek(key.encode())
         if found is not None and isinstance(found.owner, Entry) and found.owner.body is body:
+            self.index.remove(key.encode())
+
+    def purge(self, key: bytes, *, soft: bool) -> bool:
+        """Forget what is here under ``key`` and was made before now, or serve it on while it is fetched again: ``soft``."""
+        found = self.index.peek(key)
+        entry = found.owner if found is not None else None
+        if found is None or not soft or not isinstance(entry, Entry) or b";" in key:
+            return self.index.remove(key)
+        terms = Terms("private" if found.gated else "public", found.route)
+        return self.put(key.decode(), replace(entry, stale=True), terms)
+
+    async def renew(self, key: str) -> None:
+        """Forget what is stale."""
+        found = self.index.peek(key.encode())
+        if found is not None and isinstance(found.owner, Entry) and found.owner.stale:
             self.index.remove(key.encode())
 
     def sweep(self, hot: Callable[[FileBody], None]) -> int:

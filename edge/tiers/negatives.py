@@ -28,6 +28,12 @@ class Negatives:
         if self._ttl and error.code not in _FLEETING:
             self._failures.put(key.encode(), (self._clock() + self._ttl, error.code, error.detail), _SIZE)
 
+    def forget(self, meant: Callable[[str], bool]) -> None:
+        """Forget the failures of the keys that are ``meant``."""
+        for key in self._failures.keys():
+            if meant(key.decode()):
+                self._failures.remove(key)
+
     def check(self, key: str) -> None:
         """Raise the error with which ``key`` failed a moment ago, if it did."""
         known = self._failures.get(key.encode())

@@ -30,16 +30,18 @@ class Corrupt(Exception):
 class FileBody:
     """The body of an open object. The file stays open as long as somebody holds this, even where its name is gone."""
 
-    __slots__ = ("__weakref__", "crc", "digest", "fd", "offset", "on_failure", "size")
+    __slots__ = ("__weakref__", "crc", "digest", "fd", "number", "offset", "on_failure", "size")
     kind = "disk"
     whole = False
 
-    def __init__(self, fd: int, size: int, crc: int, digest: str) -> None:
+    def __init__(self, fd: int, size: int, crc: int, digest: str, number: int = 0) -> None:
         self.fd = fd
         self.offset = HEADER
         self.size = size
         self.crc = crc
         self.digest = digest
+        # Of the last purge that was known when it was begun (edge.purges).
+        self.number = number
         self.on_failure: Callable[[FileBody], None] | None = None
 
     def read(self, start: int, length: int) -> bytes:
@@ -80,8 +82,8 @@ def digest_of(key: str) -> str:
     return blake2b(key.encode(), digest_size=16).hexdigest()
 
 
-def header(key: str, entry: Entry, crc: int) -> bytes | None:
-    """The front of a finished object's first page; None where the fields do not fit."""
+def header(key: str, entry: Entry, crc: int, number: int = 0) -> bytes | None:
+    """The front of a finished object's first page; ``number`` is the last purge's. None where the fields do not fit."""
     fields = {
         "key": key,
         "tag": entry.tag,
@@ -90,6 +92,7 @@ def header(key: str, entry: Entry, crc: int) -> bytes | None:
         "compressible": entry.compressible,
         "headers": entry.headers,
         "made": entry.made,
+        "number": number,
     }
     text = json.dumps(fields, separators=(",", ":")).encode()
     made = _FRONT.pack(_MAGIC, len(text), crc, entry.size) + text
@@ -126,7 +129,7 @@ def read(fd: int, key: str | None = None) -> tuple[str, Entry]:
         fields["type"],
         fields["tag"],
         fields["cache"],
-        FileBody(fd, size, crc, digest_of(fields["key"])),
+        FileBody(fd, size, crc, digest_of(fields["key"]), fields.get("number", 0)),
         fields["compressible"],
         fields["headers"],
         made=fields["made"],

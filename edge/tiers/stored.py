@@ -10,8 +10,9 @@ from edge.tiers.tier import Terms
 from streamgate.native.stored import Stored
 
 
-def stored(entry: Entry, terms: Terms, cors: Cors, compress_min: int) -> Stored | None:
+def stored(entry: Entry, terms: Terms, cors: Cors, compress_min: int, tier: str = "") -> Stored | None:
     """The object that sends ``entry`` on these terms, and owns it; None where its body is neither in memory nor a file.
+    ``tier`` had the body; without it, that of its medium.
 
     Texts of ``compress_min`` bytes and more are also sent compressed. Where ``cors`` depends on who asks, the head is the
     one for requests that name no origin.
@@ -25,7 +26,7 @@ def stored(entry: Entry, terms: Terms, cors: Cors, compress_min: int) -> Stored 
         return None
     head, content = heads.representation(entry, terms.scope)
     heads.common(cors, None, head)
-    head["Cache-Status"] = heads.cache_status(tier_of(entry), asked=True)
+    head["Cache-Status"] = heads.cache_status(tier or tier_of(entry), asked=True)
     return Stored(
         entry.etag.encode(),
         lines(head),

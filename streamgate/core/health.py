@@ -20,10 +20,20 @@ class Health:
         self.degraded = ""
         """What is not as it should be, although the process is ready; empty where nothing is."""
         self._checks: dict[str, Callable[[], str | None]] = {}
+        self._notes: list[Callable[[], str | None]] = []
 
     def add(self, name: str, check: Callable[[], str | None]) -> None:
         """Make readiness depend on ``check``."""
         self._checks[name] = check
+
+    def note(self, check: Callable[[], str | None]) -> None:
+        """Have what ``check`` finds told, although readiness does not depend on it."""
+        self._notes.append(check)
+
+    def notes(self) -> list[str]:
+        """All that is not as it should be, although the process is ready."""
+        found = [self.degraded or None, *(check() for check in self._notes)]
+        return [note for note in found if note is not None]
 
     def problems(self) -> dict[str, str]:
         """What keeps the process from being ready, by the name of the check; empty when it is ready."""

@@ -5,6 +5,7 @@ from libc.stdint cimport int64_t, uint8_t
 from streamgate.native.accesslog cimport AccessLog
 from streamgate.native.cat cimport Token, Verifier
 from streamgate.native.clients cimport Clients, Places
+from streamgate.native.cmcd cimport CmcdLog
 from streamgate.native.http1 cimport Head, Limits
 from streamgate.native.limiter cimport Limiter
 from streamgate.native.receiver cimport Poller, Receiver
@@ -22,6 +23,7 @@ cdef class Factory:
     cdef object loop, health, fallback, problem, unsatisfiable, negotiate, trusts, cutter
     cdef tuple plain
     cdef AccessLog log
+    cdef CmcdLog reports
     cdef Clients clients
     cdef Poller poller
     cdef Limiter by_address, by_token

@@ -10,6 +10,7 @@ from typing_extensions import Buffer
 
 from streamgate.native.accesslog import AccessLog
 from streamgate.native.cat import Verifier
+from streamgate.native.cmcd import CmcdLog
 from streamgate.native.limiter import Limiter
 from streamgate.native.receiver import Receiver
 from streamgate.native.s3fifo import Cache
@@ -85,6 +86,7 @@ class Factory:
         by_address: Limiter | None = None,
         by_token: Limiter | None = None,
         log: AccessLog | None = None,
+        reports: CmcdLog | None = None,
         plain: tuple[type, ...] = (),
         by_origin: bool = False,
         per_address: int = 1024,
@@ -132,6 +134,10 @@ class Protocol(Receiver):
         """End the connection: now if it is idle, else with the answer under way."""
     def abort(self) -> None:
         """Cut the connection, whatever it is doing."""
+    def again(self, data: bytes) -> bool:
+        """Answer a whole head after all that the handler was given, and has not begun with, in its turn: what it asks for may be
+        at hand by now. False: it stays the handler's.
+        """
     @property
     def peer(self) -> bytes:
         """The client's packed address; b"" where it is not known."""

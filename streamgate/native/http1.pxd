@@ -54,6 +54,7 @@ cdef struct Head:
     Span token                      # CTA-Common-Access-Token
     Span traceparent
     Span user_agent
+    Span[4] reports                 # CMCD-Object, -Request, -Session, -Status; of several lines the first
 
 
 cdef Verdict parse(const unsigned char* data, size_t size, const Limits* limits, Head* head) noexcept nogil

@@ -51,7 +51,7 @@ class Cache(Generic[_V]):
         """Forget everything, ghosts too."""
     def resize(self, capacity: int) -> None:
         """Another capacity, at once."""
-    def keys(self) -> list[_Key]:
-        """All keys: the small queue's, then the main queue's, each from the oldest."""
+    def keys(self, prefix: _Key = b"") -> list[_Key]:
+        """All keys, or those that begin with ``prefix``: the small queue's, then the main queue's, each from the oldest."""
     def __len__(self) -> int: ...
     def __contains__(self, key: _Key, /) -> bool: ...

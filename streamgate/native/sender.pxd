@@ -5,6 +5,7 @@ from libc.stdint cimport int64_t, uint8_t
 from posix.time cimport clock_gettime, timespec
 
 from streamgate.native.accesslog cimport AccessLog, Record
+from streamgate.native.cmcd cimport CmcdLog, Told
 from streamgate.native.stored cimport Stored
 from streamgate.native.tally cimport Tally
 
@@ -22,6 +23,7 @@ cdef enum:
 cdef class Sender:
     cdef Tally tally
     cdef AccessLog log              # None: nothing is logged
+    cdef CmcdLog reports            # None: what players report is not logged
     cdef object loop
     cdef readonly object transport  # None once the connection has ended
     cdef int fd                     # of the socket, to write to directly; -1: only the transport may
@@ -37,6 +39,7 @@ cdef class Sender:
     cdef int64_t first, position, stop              # of its body: [first, stop), sent up to position
     cdef bytes kept                 # what `record` points into
     cdef Record record
+    cdef Told reported
     cdef uint8_t[16] address
     cdef int address_size
     cdef char[46] shown             # the address as the log has it

@@ -4,6 +4,7 @@
 
     title = "Big Buck Bunny"
     gated = true              # only with a playback token
+    tags = ["season-1"]       # what else it can be purged by
 
     [[source]]
     file = "bbb-1604k.mp4"
@@ -32,6 +33,8 @@ from streamgate.errors import StreamGateError
 
 MAX_BYTES = 65536
 MAX_FILES = 64
+MAX_TAGS = 16
+_TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _LANGUAGE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")
 
 
@@ -65,12 +68,13 @@ class Description:
     sources: tuple[SourceEntry, ...]
     subtitles: tuple[SubtitleEntry, ...] = ()
     gated: bool = False
+    tags: tuple[str, ...] = ()
 
 
 def parse(data: bytes) -> Description:
     """Read an asset.toml; raises :class:`StreamGateError` ``asset_description`` that names the place."""
     table = _table(data)
-    _known("asset.toml", table, {"title", "gated", "source", "subtitle"})
+    _known("asset.toml", table, {"title", "gated", "tags", "source", "subtitle"})
     title = table.get("title", "")
     if not isinstance(title, str) or len(title) > 200:
         raise _wrong("title: a text of at most 200 characters")
@@ -80,12 +84,21 @@ def parse(data: bytes) -> Description:
         raise _wrong("no [[source]]")
     if len(sources) + len(subtitles) > MAX_FILES:
         raise _wrong(f"more than {MAX_FILES} files")
-    return Description(title, sources, subtitles, bool(_flag("asset.toml", table, "gated", False)))
+    return Description(title, sources, subtitles, bool(_flag("asset.toml", table, "gated", False)), _tags(table))
 
 
 def gated(data: bytes) -> bool:
     """Whether an asset.toml says that the asset is gated, whatever else is wrong in it; raises ``asset_description``."""
     return bool(_flag("asset.toml", _table(data), "gated", False))
+
+
+def tags(data: bytes) -> tuple[str, ...]:
+    """The tags that an asset.toml gives; none where they are wrong, which opening the asset tells; raises ``asset_description``."""
+    table = _table(data)
+    try:
+        return _tags(table)
+    except StreamGateError:
+        return ()
 
 
 def _table(data: bytes) -> dict[str, Any]:
@@ -108,6 +121,15 @@ def _tables(table: dict[str, Any], key: str) -> list[dict[str, Any]]:
     if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
         raise _wrong(f"{key}: write it as [[{key}]]")
     return value
+
+
+def _tags(table: dict[str, Any]) -> tuple[str, ...]:
+    value = table.get("tags", [])
+    if not isinstance(value, list) or len(value) > MAX_TAGS:
+        raise _wrong(f"tags: a list of at most {MAX_TAGS}")
+    if not all(isinstance(tag, str) and _TAG.fullmatch(tag) for tag in value):
+        raise _wrong("tags: each of at most 64 letters, digits, dots, dashes and underscores, a letter or digit first")
+    return tuple(dict.fromkeys(value))
 
 
 def _known(where: str, table: dict[str, Any], names: Iterable[str]) -> None:

@@ -18,6 +18,7 @@ import pytest
 import structlog
 import uvloop
 
+from benchmarks.peers.certificate import Certificate, self_signed
 from edge import compression, media
 from tests.edge.harness import Edge, Folder, running
 from tests.media_factory import Audio, Video, ladder, make
@@ -108,6 +109,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rungs = ((160, 90, 60_000), (320, 180, 160_000))
     ladder(root / "ladder", seconds=6, rungs=rungs, title="A ladder", gop=25)
     return root
+
+
+@pytest.fixture(scope="module")
+def certificate() -> Iterator[Certificate]:
+    """A certificate of the tests of one file, in which they may write."""
+    with self_signed() as made:
+        yield made
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -130,10 +131,13 @@ async def running(
     chosen: Settings | None = None,
     mounts: Mapping[str, web.Application] | None = None,
     verifier: Verifier | None = None,
+    *,
+    remote: bool = False,
 ) -> AsyncIterator[Edge]:
-    """An edge over ``library``, stopped at the end."""
+    """An edge over ``library``, stopped at the end. ``remote``: its sources are objects of a store."""
     telemetry = await asyncio.to_thread(Telemetry)
-    node = await asyncio.to_thread(make_node, chosen or settings(), library, telemetry, Health(), verifier)
+    made = partial(make_node, chosen or settings(), library, telemetry, Health(), verifier, remote=remote)
+    node = await asyncio.to_thread(made)
     asked, listens = asyncio.Event(), asyncio.get_running_loop().create_future()
 
     async def stop() -> None:

@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,20 +48,22 @@ class AdminConnection(http.client.HTTPConnection):
 class RunningNode:
     """``streamgate serve`` with two workers. ``settings`` by section and name go into its file.
 
-    ``files``: its soft and hard limit of open files; ``code``: a folder whose modules come before those that are installed;
+    ``root`` is a folder or a bucket's address; ``environment``: variables beside this process's. ``files``: its soft and hard limit of open files; ``code``: a folder whose modules come before those that are installed;
     ``through``: a command that runs it.
     """
 
     def __init__(
         self,
-        root: Path,
+        root: Path | str,
         data: Path,
         *,
+        environment: Mapping[str, str] | None = None,
         files: tuple[int, int] | None = None,
         code: Path | None = None,
         through: Sequence[str] = (),
         **settings: dict[str, Any],
     ) -> None:
+        self.environment = {**os.environ, **(environment or {}), **({"PYTHONPATH": str(code)} if code else {})}
         self.files = files
         self.code = code
         self.through = through
@@ -101,7 +103,7 @@ class RunningNode:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
-                env={**os.environ, "PYTHONPATH": str(self.code)} if self.code else None,
+                env=self.environment,
                 preexec_fn=self._limit_files if self.files else None,
             )
         assert self.process.stdout is not None
@@ -201,7 +203,7 @@ class RunningNode:
 
 
 @contextlib.contextmanager
-def node(root: Path, data: Path, **given: Any) -> Iterator[RunningNode]:
+def node(root: Path | str, data: Path, **given: Any) -> Iterator[RunningNode]:
     """A node that runs, made as :class:`RunningNode`; killed at the end if it still does."""
     running = RunningNode(root, data, **given)
     try:

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from edge.assets import Assets
+from edge.library import FolderLibrary
 from edge.remuxes import Remuxes
-from edge.roles import FolderLibrary
 from edge.threads import Pool
 from streamgate.core.settings import EdgeSettings, MediaSettings
 from streamgate.core.telemetry import Telemetry
@@ -48,7 +48,11 @@ class Shelf:
             raise self.failure
         presentation = SimpleNamespace(duration=Fraction(3, 2))
         return SimpleNamespace(
-            title=ref.title, presentation=presentation, findings=(Finding("x", "y", "z"),), changed=lambda: self.changed
+            title=ref.title,
+            presentation=presentation,
+            findings=(Finding("x", "y", "z"),),
+            changed=lambda: self.changed,
+            remote=False,
         )
 
 
@@ -258,6 +262,8 @@ async def test_a_replaced_file_has_other_names(folder: Path, tmp_path: Path) -> 
         first = (await edge.ask("/v/film/main.m3u8")).body.decode()
         old = [line for line in first.splitlines() if line.endswith(".m3u8")][0]
         playlist = await edge.ask(f"/v/film/{old}")
+        # The look at the file that the playlist began must not be the one that the next request waits for.
+        await edge.node.assets.open("film")
         shutil.copy(folder / "ladder" / "v90.mp4", tmp_path / "new")
         os.replace(tmp_path / "new", film)
         second = (await edge.ask("/v/film/main.m3u8")).body.decode()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from benchmarks.peers.certificate import Certificate, self_signed
+from benchmarks.peers.certificate import Certificate
 from benchmarks.peers.process import Server, folder, free_port, stopped
 from tests.conftest import ROOT
 from tests.edge.harness import Edge
@@ -116,12 +116,6 @@ async def logged(server: Server, times: int) -> str:
         while (told := server.said()).count("/v/film/") < times:
             await asyncio.sleep(0.01)
     return told
-
-
-@pytest.fixture(scope="module")
-def certificate() -> Iterator[Certificate]:
-    with self_signed() as made:
-        yield made
 
 
 @pytest.mark.parametrize("balancer", BALANCERS)

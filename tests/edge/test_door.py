@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.peers.certificate import Certificate, self_signed
+from benchmarks.peers.certificate import Certificate
 from benchmarks.peers.process import free_port
 from tests.edge.nodes import WAIT_S, RunningNode, node, until
 
@@ -19,13 +19,6 @@ ASK = b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n"
 CEILING = 20
 # Each worker turns away so many at once (edge/door.py).
 AT_ONCE = 64
-
-
-@pytest.fixture(scope="module")
-def certificate() -> Iterator[Certificate]:
-    """The node's certificate."""
-    with self_signed() as made:
-        yield made
 
 
 @pytest.fixture(scope="module")

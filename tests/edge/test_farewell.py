@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.peers.certificate import Certificate, self_signed
+from benchmarks.peers.certificate import Certificate
 from benchmarks.peers.process import free_port
 from tests.edge.nodes import WAIT_S, RunningNode, node
 from tests.media_factory import Video, make
@@ -27,13 +27,6 @@ SOON_S = 9.0
 def port() -> int:
     """Where the node speaks TLS."""
     return free_port()
-
-
-@pytest.fixture
-def certificate() -> Iterator[Certificate]:
-    """The node's certificate."""
-    with self_signed() as made:
-        yield made
 
 
 @pytest.fixture

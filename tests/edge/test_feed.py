@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import json
+import os
+import sqlite3
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,13 +15,21 @@ from typing import Any, cast
 import pytest
 
 from edge.control import Message, message_to_event
-from edge.feed import Feed
+from edge.feed import MAX_SUBJECT, Feed
 from edge.process import Process
 from streamgate.errors import StreamGateError
 from streamgate.storage.kv.events import Event
 from streamgate.storage.kv.sqlite import SqliteStore
 
 IN_FORCE = {("revoke.session", b"for ever"), ("revoke.session", b"for an hour"), ("revoke.key", b"site-1")}
+
+
+class Clock:
+    def __init__(self, now: float) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
 
 
 class Worker:
@@ -112,18 +125,152 @@ async def test_what_failed_in_the_middle_is_done_again(
     feed: Feed, store: SqliteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begin_anew(tmp_path)
-    append, calls = store.append, 0
+    adopt, calls = store.adopt, 0
 
-    async def fail(*event: Any) -> int:
+    async def fail(events: Any) -> int:
         nonlocal calls
         calls += 1
-        if calls == 2:
+        if calls == 1:
             raise StreamGateError("store_unavailable", "the disk is full")
-        return await append(*event)
+        return await adopt(events)
 
-    monkeypatch.setattr(store, "append", fail)
+    monkeypatch.setattr(store, "adopt", fail)
     with pytest.raises(StreamGateError) as caught:
         await feed.catch_up()
-    assert caught.value.code == "store_unavailable" and len(await in_the_store(store)) == 1
+    assert caught.value.code == "store_unavailable" and await in_the_store(store) == []
     await feed.catch_up()
     assert set(await in_the_store(store)) == IN_FORCE
+
+
+async def test_a_store_that_was_put_back_from_a_backup(
+    feed: Feed, store: SqliteStore, workers: list[Worker], tmp_path: Path
+) -> None:
+    """It keeps its incarnation, and lacks what came after the backup: that is written into it again."""
+    with contextlib.closing(sqlite3.connect(tmp_path / "backup")) as backup:
+        with contextlib.closing(sqlite3.connect(tmp_path / "state.sqlite")) as live:
+            live.backup(backup)
+        await feed.revoke("session", b"after the backup", None)
+        await feed.purge(b"a purge after the backup", int(time.time()) + 60)
+        _, before = await store.events()
+        with contextlib.closing(sqlite3.connect(tmp_path / "state.sqlite")) as live:
+            backup.backup(live)
+    assert set(await in_the_store(store)) == IN_FORCE
+    await feed.catch_up()
+    lost = {("revoke.session", b"after the backup"), ("purge", b"a purge after the backup")}
+    found = await in_the_store(store)
+    assert set(found) == IN_FORCE | lost and len(found) == 5
+    assert (await store.events())[1].incarnation != before.incarnation, "whoever else reads it notices as well"
+    for worker in workers:
+        assert {event.subject for event in worker.told} >= {b"after the backup"}
+        worker.told.clear()
+    await feed.catch_up()
+    assert [worker.told for worker in workers] == [[], []]
+
+
+async def test_a_clock_that_leaps_ahead_and_back(tmp_path: Path) -> None:
+    """What seemed to have ended is neither removed nor forgotten for good."""
+    clock, passed = Clock(1_000_000.0), Clock(50.0)
+    store = await SqliteStore.open(tmp_path / "state.sqlite", clock, passed)
+    worker = Worker()
+    feed = Feed(store, lambda: cast(list[Process], [worker]), clock, passed)
+    await feed.announce("revoke.session", b"a", 1_000_600)
+    clock.now += 86_400
+    feed.held.forget()
+    assert (await store.prune(), len(feed.held)) == (0, 0)
+    await feed.catch_up()
+    worker.told.clear()
+    clock.now -= 86_400
+    await feed.catch_up()
+    assert [event.subject for event in worker.told] == [b"a"] and len(feed.held) == 1
+    await feed.catch_up()
+    assert len(worker.told) == 1, "once"
+    clock.now += 601
+    passed.now += 601
+    assert await store.prune() == 1
+    await store.close()
+
+
+async def test_many_are_told_in_messages_of_bounded_length(store: SqliteStore) -> None:
+    class Reader(Worker):
+        def tell(self, message: Message) -> None:
+            assert len(json.dumps(message)) < 1024 * 1024, "what the channel takes for a line"
+            super().tell(message)
+
+    reader = Reader()
+    feed = Feed(store, lambda: cast(list[Process], [reader]))
+    await store.adopt(
+        Event(0, "purge", number.to_bytes(4, "big") * (MAX_SUBJECT // 4), None, os.urandom(16)) for number in range(40)
+    )
+    await feed.catch_up()
+    assert [int.from_bytes(event.subject[:4], "big") for event in reader.told] == list(range(40))
+    with pytest.raises(ValueError, match="65536 bytes"):
+        await feed.announce("purge", bytes(MAX_SUBJECT + 1), None)
+
+
+async def test_nothing_waits_for_a_purge_that_takes_long(store: SqliteStore) -> None:
+    """A worker that is still throwing things out has applied a revocation that came later, and it is acknowledged."""
+    done = asyncio.Event()
+
+    class Purging(Worker):
+        async def ask(self, message: Message) -> None:
+            self.tell(message)
+            if message["events"][0]["type"] == "purge":
+                await done.wait()
+
+    worker = Purging()
+    feed = Feed(store, lambda: cast(list[Process], [worker]))
+    running = asyncio.create_task(feed.run())
+    purging = asyncio.ensure_future(feed.purge(b"a lot", int(time.time()) + 60))
+    async with asyncio.timeout(4):
+        while not worker.told:
+            await asyncio.sleep(0.01)
+        await feed.revoke("session", b"later", None)
+        await store.append("revoke.session", b"by another process", None)
+        feed.look()
+        while len(worker.told) < 3:
+            await asyncio.sleep(0.01)
+    assert not purging.done()
+    assert [event.subject for event in worker.told] == [b"a lot", b"later", b"by another process"]
+    done.set()
+    await purging
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_an_event_that_another_has_passed_on_is_acknowledged_no_earlier(store: SqliteStore) -> None:
+    answer = asyncio.Event()
+
+    class Slow(Worker):
+        async def ask(self, message: Message) -> None:
+            self.tell(message)
+            await answer.wait()
+
+    worker = Slow()
+    feed = Feed(store, lambda: cast(list[Process], [worker]))
+    announcing = [asyncio.ensure_future(feed.announce("revoke.session", b"%d" % n, None)) for n in range(5)]
+    async with asyncio.timeout(4):
+        while len(worker.told) < 5:
+            await asyncio.sleep(0.01)
+    for _ in range(5):
+        await store.events()
+    assert not any(each.done() for each in announcing)
+    answer.set()
+    await asyncio.gather(*announcing)
+
+
+async def test_whoever_publishes_it_need_not_wait_for_a_worker_that_hangs(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Hanging(Worker):
+        async def ask(self, message: Message) -> None:
+            await asyncio.Event().wait()
+
+    feed, heard = Feed(store, lambda: cast(list[Process], [Hanging()])), asyncio.Event()
+    feed.on_events = heard.set
+    monkeypatch.setattr("edge.feed._ANSWER_S", 0.2)
+    announcing = asyncio.ensure_future(feed.announce("revoke.session", b"a", None))
+    await asyncio.wait_for(heard.wait(), 5)
+    assert not announcing.done()
+    with pytest.raises(StreamGateError) as caught:
+        await announcing
+    assert caught.value.code == "not_acknowledged"

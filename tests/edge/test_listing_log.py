@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import structlog
 
+from edge.library import FolderLibrary
 from edge.remuxes import Remuxes
-from edge.roles import FolderLibrary
 from streamgate.core.settings import MediaSettings
 from streamgate.core.telemetry import Telemetry
 from streamgate.errors import StreamGateError

@@ -12,7 +12,7 @@ from streamgate.storage.assets import Asset, discover, open_asset
 from tests.edge.harness import Edge
 
 IMMUTABLE = "public, max-age=31536000, immutable"
-FRESH = "public, max-age=2"
+FRESH = "public, max-age=2, stale-if-error=86400"
 HLS = "application/vnd.apple.mpegurl"
 
 

@@ -28,7 +28,7 @@ import sys
 from pathlib import Path
 from edge.server import run
 from streamgate.core.config import load
-sys.exit(run(load(), Path(sys.argv[1]), announce=lambda url: print(url, flush=True)))
+sys.exit(run(load(), sys.argv[1], announce=lambda url: print(url, flush=True)))
 """
 
 

@@ -18,13 +18,6 @@ from tests.edge.nodes import WAIT_S, RunningNode, node
 
 
 @pytest.fixture(scope="module")
-def certificate() -> Iterator[Certificate]:
-    """The node's certificate."""
-    with self_signed() as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
 def port() -> int:
     """Where the node speaks TLS."""
     return free_port()

@@ -1,7 +1,8 @@
-"""Fuzzes every target for some seconds: ``python tools/variant.py fuzz tests/fuzz/run.py [--seconds N] [NAME…]``.
+"""Fuzzes every target for some seconds: ``python tools/variant.py fuzz -m tests.fuzz.run [--seconds N] [NAME…]``.
 
 The kernels are built by clang with AddressSanitizer and coverage, the Python modules are instrumented when they are imported.
-The exit status is 1 where anything was found; the input that found it is printed.
+As many targets run at once as there are cores. The exit status is 1 where anything was found; what is said of a target,
+the input that found something included, stands together.
 """
 
 from __future__ import annotations
@@ -12,17 +13,19 @@ import re
 import subprocess
 import sys
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
+import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from tests.fuzz.targets import TARGETS
 
 _MEGABYTES = 1500
 _SLOW_S = 10
+_GRACE_S = 120
 
 
-def fuzz(name: str, seconds: int, folder: Path) -> bool:
-    """Whether nothing was found."""
+def fuzz(name: str, seconds: int, folder: Path) -> tuple[bool, str]:
+    """Whether nothing was found, and what there is to say."""
     corpus = folder / name
     corpus.mkdir(exist_ok=True)
     options = [
@@ -33,16 +36,22 @@ def fuzz(name: str, seconds: int, folder: Path) -> bool:
         "-seed=1",
     ]
     command = [sys.executable, "-m", "tests.fuzz.one", name, *options, f"-artifact_prefix={folder}/", str(corpus)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 120)
+    began = time.monotonic()
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + _GRACE_S)
+    except subprocess.TimeoutExpired as error:
+        return False, f"{name}: DID NOT END\n{_last((error.stderr or b'').decode(errors='replace'))}"
     runs = re.search(r"Done (\d+) runs", done.stderr)
     if done.returncode or not runs:
-        print(f"{name}: FOUND\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}", flush=True)
-        return False
-    print(
-        f"{name}: {int(runs[1])} inputs, {len(list(corpus.iterdir()))} kept for their coverage, nothing found",
-        flush=True,
-    )
-    return True
+        return False, f"{name}: FOUND\n{done.stdout[-2000:]}\n{_last(done.stderr)}"
+    took = time.monotonic() - began
+    kept = len(list(corpus.iterdir()))
+    return True, f"{name}: {int(runs[1])} inputs in {took:.0f} s, {kept} kept for their coverage, nothing found"
+
+
+def _last(told: str) -> str:
+    """The end of what a target said, without the modules that were instrumented before it began."""
+    return "\n".join(line for line in told.splitlines() if not line.startswith("INFO: Instrumenting"))[-4000:]
 
 
 def main() -> int:
@@ -50,12 +59,17 @@ def main() -> int:
     parser.add_argument("--seconds", type=int, default=60)
     parser.add_argument("names", nargs="*", default=[])
     given = parser.parse_args()
+    clean = True
     with tempfile.TemporaryDirectory(prefix="streamgate-fuzz-") as folder:
         plain = {key: value for key, value in os.environ.items() if key != "LD_PRELOAD"}
         subprocess.run([sys.executable, "-m", "tests.fuzz.seeds", folder], env=plain, check=True)
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            clean = list(pool.map(lambda name: fuzz(name, given.seconds, Path(folder)), given.names or TARGETS))
-    return 0 if all(clean) else 1
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+            under_way = [pool.submit(fuzz, name, given.seconds, Path(folder)) for name in given.names or TARGETS]
+            for done in as_completed(under_way):
+                fine, told = done.result()
+                clean &= fine
+                print(told, flush=True)
+    return 0 if clean else 1
 
 
 if __name__ == "__main__":

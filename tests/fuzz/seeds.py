@@ -56,6 +56,7 @@ def write(folder: Path) -> None:
         "srt": "1\n00:00:01,000 --> 00:00:02,000\n<i>One</i> {\\an8}two\n\n",
         "asset_toml": 'title = "A"\n[[source]]\nfile = "a.mp4"\ntracks = [1]\nlanguage = "en"\n[[subtitle]]\nfile = "a.vtt"\n',
         "request_head": 'GET /t/a/v/a/1.m4s?b HTTP/1.1\r\nHost: a\r\nRange: bytes=0-1\r\nIf-None-Match: W/"a", "b"\r\n\r\n',
+        "client_data": 'br%3D1%2Cot%3Dv\nv=2,br=(1;v 2;a),nor=("a" "b";r="0-9"),pr=1.08,sid="\\"",su,x-a=?0',
         "request_target": "/v/a/v540-0123456789abcdef/1.m4s",
     }
     for name, text in lines.items():

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import struct
 import zlib
 from collections.abc import Callable
 
 from edge import paths, ranges
 from streamgate.errors import StreamGateError
-from streamgate.media import codecs, dash, hls, presentation, subtitles
+from streamgate.media import cmcd, codecs, dash, hls, presentation, subtitles
 from streamgate.media.codecs import sbr, sbr_payload
 from streamgate.media.inputs import TrackInput
 from streamgate.native import cat, http1, mpegts_config
@@ -125,6 +126,15 @@ def request_head(data: bytes) -> None:
         assert found != "part" or 0 <= start < end <= len(rest)
 
 
+def client_data(data: bytes) -> None:
+    """What a player reports of itself (CMCD): a query, and the same bytes as fields and as a text; nothing raises."""
+    text = data.decode("latin-1")
+    first, _, rest = text.partition("\n")
+    for report in (cmcd.of_request(f"CMCD={first}", {"CMCD-Object": rest}), cmcd.parse([text, f"v=2,{rest}"])):
+        assert len(json.dumps(report.keys)) < 64 * len(data) + 4096
+        assert all("-" in key or key in cmcd.KEYS for key in report.keys)
+
+
 def token(data: bytes) -> None:
     """A token: its characters, its bytes, and with a right MAC its claims, which are then asked about a request."""
     judge = token_factory.verifier()
@@ -161,6 +171,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
         asset_toml,
         request_target,
         request_head,
+        client_data,
         token,
     )
 }

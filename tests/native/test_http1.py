@@ -22,7 +22,8 @@ def test_what_is_read() -> None:
     head = (
         b'GET /t/abc/v/a/1.m4s?CMCD=br%3D1 HTTP/1.1\r\nhOST: edge:80\r\nRange:bytes=0-1 \t\r\nIf-None-Match: "a"\r\n'
         b'If-Range: "b"\r\nAccept-Encoding: br\r\nOrigin: null\r\nCookie: a=b\r\nCTA-Common-Access-Token: tok\r\n'
-        b"traceparent: 00-a\r\nUser-Agent: x y\r\nX-Empty:\r\nConnection: CLOSE\r\n\r\n"
+        b"traceparent: 00-a\r\nUser-Agent: x y\r\nX-Empty:\r\nConnection: CLOSE\r\nCMCD-Object: br=1\r\n"
+        b"cmcd-object: br=2\r\nCMCD-Request: bl=1\r\nCMCD-Status: bs\r\nCMCD-Session:\r\n\r\n"
     )
     found, fields = parse_head(head + b"GET")
     assert found == "plain"
@@ -32,6 +33,7 @@ def test_what_is_read() -> None:
         "if-none-match": b'"a"', "if-range": b'"b"', "accept-encoding": b"br", "origin": b"null", "cookie": b"a=b",
         "cta-common-access-token": b"tok", "forwarded": False, "x-forwarded-for": None,
         "x-forwarded-proto": None, "traceparent": b"00-a", "user-agent": b"x y",
+        "cmcd-object": b"br=1", "cmcd-request": b"bl=1", "cmcd-session": b"", "cmcd-status": b"bs",
     }  # fmt: skip
 
 

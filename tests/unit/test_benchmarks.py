@@ -42,6 +42,20 @@ def test_the_smallest_run_prints_every_row(tmp_path: Path) -> None:
     assert {row["met"] for row in rows} == {"undecided", None}
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+@pytest.mark.needs("node", "web")
+def test_the_smallest_run_of_tokens_prints_every_row(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks", "tokens", "--quick", "--json"]
+    surroundings = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
+    done = subprocess.run(command, cwd=ROOT, env=surroundings, capture_output=True, text=True, check=True)
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    fresh = "1 KB, fresh tokens"
+    assert [row["case"] for row in rows] == ["verify a fresh token", "verify a fresh token", fresh, fresh]
+    assert all(row["ours"] > 0 and row["peer_value"] > 0 for row in rows)
+    assert {row["met"] for row in rows} == {"undecided", None}
+
+
 Met = bool | Literal["undecided"] | None
 
 

@@ -19,7 +19,7 @@ from streamgate.errors import StreamGateError
 from streamgate.media import codecs, hls
 from streamgate.media.subtitles import Cue
 from streamgate.native.isobmff import read_index
-from streamgate.storage import assets
+from streamgate.storage import tracks
 from streamgate.storage.assets import Asset, discover, open_asset
 from streamgate.storage.objects.file import FileSource
 from streamgate.transcode.streamcopy import ASS_HEADER
@@ -135,7 +135,7 @@ def test_cues_of_a_wvtt_track_are_read(tmp_path: Path) -> None:
     index = read_index(source.read, source.size)
     (track,) = index.tracks
     codec = codecs.describe(track.entries[0], handler="text")
-    assert assets._cues(source, index, track, codec) == (Cue(1000, 3000, "hello"),)
+    assert tracks._cues(source, index, track, codec) == (Cue(1000, 3000, "hello"),)
 
 
 def test_a_video_without_keyframes_is_one_segment(tmp_path: Path) -> None:

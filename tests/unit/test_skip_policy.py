@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,8 @@ def run(folder: Path, source: str) -> tuple[int, str]:
     (folder / "pytest.ini").write_text("[pytest]\nmarkers =\n    slow: s\n    needs(*tools): n\n")
     (folder / "test_it.py").write_text(f"import pytest\n{source}")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(folder)]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    paths = {**os.environ, "PYTHONPATH": str(ROOT)}  # the fixtures that it names lie there
+    done = subprocess.run(command, cwd=folder, env=paths, capture_output=True, text=True, check=False)
     return done.returncode, done.stdout
 
 
