@@ -70,10 +70,11 @@ class Assets:
         clock: Callable[[], float] = time.monotonic,
         *,
         origin: Origin | None = None,
-        intervals: tuple[float, float] | None = None,
+        intervals: tuple[float, float, float] | None = None,
     ) -> None:
         self.origin = origin
-        self._revalidate, self.list_interval = intervals or (settings.revalidate, settings.revalidate)
+        self._revalidate, self.list_interval, stale = intervals or (settings.revalidate, settings.revalidate, 0.0)
+        self._stale = max(stale, settings.stale_while_revalidate)
         self._library = library
         self._pool = pool
         self._settings = settings
@@ -98,7 +99,7 @@ class Assets:
             return None
         late = self._clock() - opened.checked - self._revalidate
         if late >= 0:
-            if not opened.asset.remote or late >= self._settings.stale_while_revalidate:
+            if not opened.asset.remote or late >= self._stale:
                 return None
             self._flight(asset_id)  # RFC 5861 section 3
         self._open.move_to_end(asset_id)

@@ -140,6 +140,10 @@ class BucketLibrary:
         """Why the store could not be listed when that was tried last; None where it could."""
         return self._told.problem
 
+    def missing(self) -> str | None:
+        """Why no asset is known at all; None where some have been listed once."""
+        return None if self._listed is not None else self._told.problem or "the assets are yet to be listed"
+
     async def stop(self) -> None:
         """Close the store."""
         await self._store.close()

@@ -83,7 +83,8 @@ def make_node(
     origin = None
     if remote:
         origin = Origin(str(settings.server.data_folder), Memory(settings.origin.held_bytes), pool, telemetry)
-    intervals = (settings.origin.revalidate, settings.origin.list_interval) if remote else None
+    far = settings.origin
+    intervals = (far.revalidate, far.list_interval, far.stale) if remote else None
     assets = Assets(library, openers, edge, telemetry, origin=origin, intervals=intervals)
     proxies = Proxies(settings.server.trusted_proxies)
     gate = Gate(assets, edge, verifier or Verifier(), proxies)

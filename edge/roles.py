@@ -51,7 +51,7 @@ def streaming(
     library.indexes = DiskIndexes(node.tiers.disk)
 
     if bucket is not None:
-        health.note(bucket.problem)
+        health.note(bucket.problem)  # what was listed once counts on
 
     async def start() -> None:
         if settings.redis.url:
@@ -73,7 +73,10 @@ def streaming(
             await bucket.stop()
         node.close()
 
-    return Role("streaming", start=start, stop=stop), node
+    def ready() -> str | None:
+        return bucket.missing() if bucket is not None else None
+
+    return Role("streaming", start=start, ready=ready, stop=stop), node
 
 
 def _verifier(settings: Settings) -> Verifier:

@@ -17,9 +17,11 @@ from edge.node import Node
 from edge.routes import ROUTES, match
 from edge.tiers.stored import stored
 from edge.tiers.tier import Terms
+from streamgate.core.logging import get_logger
 from streamgate.errors import StreamGateError
 from streamgate.native.hotpath import Protocol, Stored
 
+_log = get_logger("edge.shared_hits")
 # Texts go out in the coding that a client prefers, which the other way makes.
 _ROUTES = tuple(route for route in ROUTES if route.name == "init" or route.name in media.CUT)
 
@@ -73,7 +75,8 @@ class Asker:
         try:
             self._here = stored(entry, wanted.terms, self._cors, edge.compress_min, "redis")
             sent = protocol.again(head)
-        except ValueError:  # it says of itself what no head can hold
+        except Exception:  # who waits must be answered, whatever is wrong with what came
+            _log.exception("an entry of Redis cannot be sent")
             return False
         finally:
             self._here = self._wanted = None

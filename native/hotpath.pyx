@@ -142,8 +142,7 @@ cdef class Factory:
             connection.check(now)
         if self.log is not None:
             self.log.hand_on()
-        if self.reports is not None:
-            self.reports.hand_on()
+        if self.reports is not None: self.reports.hand_on()
         if self.connections:
             self.timer = self.loop.call_later(self.tick / NS, self.sweep)
 
@@ -484,8 +483,7 @@ cdef class Protocol(Receiver):
         self.record.session_size = 0
         if not open_to_all:
             self.record.session, self.record.session_size = self.token.handle, self.token.handle_size
-        if self.reports is not None:
-            self.reports.take(head, &self.reported, hit, stored.fd >= 0)
+        if self.reports is not None: self.reports.take(head, &self.reported, hit, stored.fd >= 0)
         self.respond(head, stored)
         return 1
 

@@ -20,7 +20,7 @@ GROUPS = {
         "ffmpeg", "chromium", "fonts-dejavu-core", "tstools",
         "gstreamer1.0-tools", "gstreamer1.0-plugins-base", "gstreamer1.0-plugins-good", "gstreamer1.0-plugins-bad",
         "gstreamer1.0-plugins-base-apps", "gstreamer1.0-plugins-ugly", "gstreamer1.0-libav",
-        "nginx", "varnish", "haproxy", "curl", "openssl", "redis-server",
+        "nginx", "varnish", "haproxy", "curl", "openssl", "redis-server", "faketime",
     ),
     "bench": ("ffmpeg", "nginx", "varnish", "openssl", "redis-server", "gcc", "libc6-dev", "libssl-dev"),
     "slow": ("buildah", "debootstrap"),

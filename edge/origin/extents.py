@@ -15,6 +15,8 @@ from streamgate.core.telemetry import Telemetry
 from streamgate.errors import StreamGateError
 from streamgate.storage.objects.remote import RemoteSource
 
+# So long a read waits for others to end where too much is under way; less than a client waits for its first byte.
+_ROOM_S = 5.0
 _log = get_logger("edge.origin")
 
 
@@ -73,6 +75,7 @@ class Memory:
         self._limit = limit
         self._coming = 0
         self._held: OrderedDict[Extent, Extents] = OrderedDict()
+        self._ended: asyncio.Future[None] | None = None
         self.bytes = 0
 
     def begin(self, size: int) -> None:
@@ -88,6 +91,14 @@ class Memory:
         self._coming -= extent.end - extent.start
         self._held[extent] = owner
         self._shrink()
+        if self._ended is not None and not self._ended.done():
+            self._ended.set_result(None)
+
+    async def less(self) -> None:
+        """Return when the next request has ended."""
+        if self._ended is None or self._ended.done():
+            self._ended = asyncio.get_running_loop().create_future()
+        await asyncio.shield(self._ended)
 
     def used(self, extent: Extent) -> None:
         """It was read."""
@@ -126,8 +137,7 @@ class Extents:
         while at < end:
             extent = self._at(at)
             if extent is None:
-                if not self._ask(at, end, window):
-                    raise StreamGateError("internal", "a range lies outside of its window")
+                await self._asked(at, end, window)
                 continue
             self._memory.used(extent)
             upto = min(end, await extent.available(at))
@@ -158,6 +168,22 @@ class Extents:
         n = bisect_right(self._starts, at) - 1
         extent = self._extents[self._starts[n]] if n >= 0 else None
         return extent if extent is not None and at < extent.end else None
+
+    async def _asked(self, at: int, end: int, window: tuple[int, int]) -> None:
+        """Ask for it, as soon as there is room for that; raises ``overloaded`` where there is none for too long."""
+        late = asyncio.get_running_loop().time() + _ROOM_S
+        while self._at(at) is None:
+            try:
+                if not self._ask(at, end, window):
+                    raise StreamGateError("internal", "a range lies outside of its window")
+            except StreamGateError as error:
+                if error.code != "overloaded":
+                    raise
+                try:
+                    async with asyncio.timeout_at(late):
+                        await self._memory.less()
+                except TimeoutError:
+                    raise error from None
 
     def _ask(self, at: int, end: int, window: tuple[int, int]) -> bool:
         """Ask for what is missing of the window; whether ``at`` is among that."""

@@ -25,7 +25,7 @@ _QUESTION = struct.Struct("<QQQQ")  # offset and length of the range, and of its
 _TRIES = 8
 _PAUSE_S = 0.005
 _PATIENCE_S = 20.0  # the reader's own deadlines are shorter, so it is the reader that hangs
-_IDLE_S = 60.0  # so long after its last use a source is let go of
+_IDLE_S = 20.0  # so long after its last use a source is let go of
 _PEER = struct.Struct("3i")
 _MOST_DETAIL = 1024
 _PIECE = 256 * 1024
@@ -58,6 +58,7 @@ class Origin:
         self._memory = memory
         self._telemetry = telemetry
         self._sources: dict[str, _Source] = {}
+        self._sweeping: asyncio.TimerHandle | None = None
         telemetry.watch("origin_held_bytes", lambda: memory.bytes)
 
     async def read(self, source: RemoteSource, offset: int, length: int, window: tuple[int, int]) -> bytes | memoryview:
@@ -69,7 +70,7 @@ class Origin:
         self, source: RemoteSource, offset: int, length: int, window: tuple[int, int]
     ) -> AsyncIterator[bytes | memoryview]:
         """The same as it comes."""
-        self._sweep()
+        self._watch()
         # By its address, not by its bytes alone: of two objects that are the same one may be deleted.
         held = self._sources.setdefault(self._address(source), _Source())
         held.readers += 1
@@ -88,8 +89,9 @@ class Origin:
                         yield piece
                         at += len(piece)
                     return
-                except (ConnectionError, asyncio.IncompleteReadError, FileNotFoundError):
-                    # Who read it has gone, and all connections to it are as dead; or it does not listen yet.
+                except (ConnectionError, asyncio.IncompleteReadError, RuntimeError):
+                    # Who read it has gone, and all connections to it are as dead (a write to one is uvloop's RuntimeError);
+                    # or it does not listen yet.
                     while held.idle:
                         held.idle.pop()[1].close()
                     await asyncio.sleep(_PAUSE_S)
@@ -105,6 +107,8 @@ class Origin:
 
     def close(self) -> None:
         """End everything."""
+        if self._sweeping is not None:
+            self._sweeping.cancel()
         for key in list(self._sources):
             self._let_go(key)
 
@@ -113,10 +117,10 @@ class Origin:
         async with held.settling:
             if held.extents is not None:
                 return held.extents
-            listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+            listening = _socket()
             try:
                 listening.bind(self._address(source))
-            except OSError:
+            except OSError:  # the name is taken
                 listening.close()
                 return None
             extents = Extents(source, self._memory, self._telemetry)
@@ -153,7 +157,7 @@ class Origin:
                 writer.close()
 
     async def _connect(self, source: RemoteSource) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        connection = _socket()
         try:
             await asyncio.get_running_loop().sock_connect(connection, self._address(source))
             if not _ours(connection):
@@ -167,6 +171,17 @@ class Origin:
     def _address(self, source: RemoteSource) -> str:
         told = f"{os.getuid()} {self._machine} {source.store.name} {source.info.key} {source.key}"
         return f"\0streamgate-source-{blake2b(told.encode(), digest_size=16).hexdigest()}"
+
+    def _watch(self) -> None:
+        """Look for idle sources as long as there are any."""
+        if self._sweeping is None:
+            self._sweeping = asyncio.get_running_loop().call_later(_IDLE_S / 4, self._look)
+
+    def _look(self) -> None:
+        self._sweeping = None
+        self._sweep()
+        if self._sources:
+            self._watch()
 
     def _sweep(self) -> None:
         """Let go of sources that nobody has asked for in a while."""
@@ -207,8 +222,8 @@ async def _answer(held: _Source, extents: Extents, reader: asyncio.StreamReader,
                 await writer.drain()
             finally:
                 held.readers -= 1
-    except (ConnectionError, asyncio.IncompleteReadError):
-        pass
+    except (ConnectionError, asyncio.IncompleteReadError, RuntimeError):
+        pass  # it has gone; uvloop says so by a RuntimeError
     finally:
         held.clients.discard(writer)
         with contextlib.suppress(Exception):
@@ -223,6 +238,14 @@ async def _part(reader: asyncio.StreamReader, source: RemoteSource) -> tuple[int
             return size, await reader.readexactly(abs(size))
     except TimeoutError:
         raise StreamGateError("fill_lost", f"{source.name}: the process that reads it does not answer") from None
+
+
+def _socket() -> socket.socket:
+    """A socket to ask or to be asked on; raises ``overloaded`` where the process may have no more files."""
+    try:
+        return socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    except OSError as error:
+        raise StreamGateError("overloaded", os.strerror(error.errno or 0)) from error
 
 
 def _ours(connection: socket.socket) -> bool:

@@ -251,8 +251,8 @@ class Fills:
                 told = growing.written
                 writer.write(_WORD.pack(told))
                 await writer.drain()
-        except (ConnectionError, asyncio.IncompleteReadError, StreamGateError):
-            pass
+        except (ConnectionError, asyncio.IncompleteReadError, StreamGateError, RuntimeError):
+            pass  # it has gone; uvloop says so by a RuntimeError
         finally:
             writer.close()
 

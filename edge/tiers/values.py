@@ -7,17 +7,20 @@ incompressible, and at the level that it gets lies in the frame as it is.
 from __future__ import annotations
 
 import json
+import re
 import struct
 import threading
 from typing import Any
 
 import zstandard
 
-from edge.compression import IDENTITY
+from edge.compression import CODINGS, IDENTITY
 from edge.entries import Entry
 
 # Part of the keys' names: what reads another layout finds nothing.
 FORMAT = 1
+# What a field of a head may hold (RFC 9110 section 5.5)
+_LINE = re.compile(r"[\x20-\x7e\xa0-\xff]*")
 _LENGTH = struct.Struct("<I")
 _STORED = -100
 _COMPRESSED = 3
@@ -70,6 +73,7 @@ def unpack(key: str, value: bytes, most: int) -> Entry:
         fields: dict[str, Any] = json.loads(data[_LENGTH.size : end])
         if fields["key"] != key:
             raise Damaged("it is another object's")
+        _check(fields)
         return Entry(
             fields["type"],
             fields["tag"],
@@ -78,7 +82,27 @@ def unpack(key: str, value: bytes, most: int) -> Entry:
             fields["compressible"],
             fields["headers"],
             made=fields["made"],
-            coding=fields.get("coding", IDENTITY),
+            coding=fields["coding"],
         )
-    except (zstandard.ZstdError, struct.error, ValueError, KeyError, TypeError) as error:
+    except (
+        zstandard.ZstdError,
+        AttributeError,
+        struct.error,
+        ValueError,
+        KeyError,
+        TypeError,
+        RecursionError,
+    ) as error:
         raise Damaged(str(error)) from error
+
+
+def _check(fields: dict[str, Any]) -> None:
+    """Whoever can write there must not put into a head what has no place in one; raises Damaged."""
+    headers = fields["headers"]
+    texts = [fields["tag"], fields["type"], fields["cache"], fields["coding"], *headers.keys(), *headers.values()]
+    if not all(isinstance(text, str) and _LINE.fullmatch(text) for text in texts):
+        raise Damaged("a field that no head can hold")
+    if fields["coding"] not in (IDENTITY, *CODINGS) or type(fields["compressible"]) is not bool:
+        raise Damaged("a coding that is none of ours")
+    if type(fields["made"]) is not int or not 0 <= fields["made"] < 2**53:
+        raise Damaged("it was made at no time")

@@ -52,6 +52,8 @@ def open_remote(
         try:
             index = index_of(source, index_limits, index_store)
         except StreamGateError as e:
+            if e.source == "origin":
+                raise  # which names it
             raise StreamGateError(e.code, f"{source.name}: {e.detail}") from e
         sources.append(source)
         indexes.append(index)

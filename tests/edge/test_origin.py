@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.origin import sharing
+from edge.origin import extents, sharing
 from edge.origin.extents import Memory
 from edge.origin.sharing import Origin
 from edge.threads import Pool
@@ -144,12 +144,25 @@ async def test_memory_is_bounded(store: CountingStore, machine: Machine, data: b
     assert len(store.reads) == 14, "the oldest went"
 
 
-async def test_too_much_at_once_is_refused(store: CountingStore, machine: Machine) -> None:
-    origin, source = machine.process(1_000_000), await source_of(store)
-    spans = [(n * 900_000, 900_000) for n in range(4)]
-    found = await asyncio.gather(*(origin.read(source, *span, span) for span in spans), return_exceptions=True)
-    codes = [each.code for each in found if isinstance(each, StreamGateError)]
-    assert codes == ["overloaded"] * 3, "one is always let through"
+async def test_too_much_at_once_waits_and_is_refused_at_last(
+    store: CountingStore, machine: Machine, data: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit = 300_000
+    memory, telemetry = Memory(limit), Telemetry()
+    machine.origins.append(
+        origin := Origin(f"{machine.name} small", memory, Pool("small", 1, 10, telemetry), telemetry)
+    )
+    source = await source_of(store)
+    spans = [(n * 200_000, 200_000) for n in range(16)]
+    found = await asyncio.gather(*(origin.read(source, *span, span) for span in spans))
+    assert b"".join(found) == data[:3_200_000]
+    assert store.twice("film.mp4") == [] and memory.bytes <= limit
+    # Where nothing ends in time they are told so.
+    monkeypatch.setattr(extents, "_ROOM_S", 0.05)
+    memory.begin(limit)
+    with pytest.raises(StreamGateError, match="too much") as caught:
+        await origin.read(source, 3_900_000, 1000, (3_900_000, 1000))
+    assert caught.value.code == "overloaded"
 
 
 async def test_idle_sources_are_let_go(

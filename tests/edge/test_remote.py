@@ -173,7 +173,7 @@ async def test_no_byte_is_read_twice(start: Start) -> None:
 
 
 async def test_a_replaced_source_gets_new_names(start: Start) -> None:
-    async with start(origin={"revalidate": 0.1}, stale_while_revalidate=0) as remote:
+    async with start(origin={"revalidate": 0.1, "stale": 0}) as remote:
         asset = await remote.asset("first")
         old = asset.presentation.video[0].name
         os.replace(remote.root / "last.mp4", remote.root / "first.mp4")
@@ -199,7 +199,7 @@ async def test_a_failure_by_a_replaced_source_makes_it_looked_at(start: Start) -
 
 
 async def test_a_store_that_is_away_leaves_what_is_open(start: Start) -> None:
-    async with start(origin={"revalidate": 0.1}, stale_while_revalidate=0, failure_ttl=0) as remote:
+    async with start(origin={"revalidate": 0.1, "stale": 0}, failure_ttl=0) as remote:
         first = await remote.edge.ask("/v/first/main.m3u8")
         assert first.status == 200
         opened = remote.edge.node.assets.known("first")

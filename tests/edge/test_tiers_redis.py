@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+import struct
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
+import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -95,7 +98,8 @@ async def until(check: Callable[[], bool]) -> None:
 
 # --- values
 
-TEXT = st.text(max_size=40)
+TEXT = st.text("".join(map(chr, (*range(0x20, 0x7F), *range(0xA0, 0x100)))), max_size=40)
+"""What the field of a head may hold."""
 ENTRIES = st.builds(
     Entry,
     TEXT,
@@ -113,6 +117,37 @@ ENTRIES = st.builds(
 def test_what_comes_back_is_what_was_put(key: str, entry: Entry, compress: bool) -> None:
     assert isinstance(entry.body, bytes)
     assert values.unpack(key, values.pack(key, entry, entry.body, compress=compress), MIB) == entry
+
+
+WRONG: tuple[dict[str, object], ...] = (
+    {"headers": []},
+    {"headers": None},
+    {"headers": {"X": 5}},
+    {"headers": {"X": "a\r\nSet-Cookie: b"}},
+    {"headers": {"X: a\r\nY": "b"}},
+    {"made": "x"},
+    {"made": True},
+    {"made": -1},
+    {"type": None},
+    {"type": "text/html\r\n\r\n"},
+    {"tag": 5},
+    {"cache": ["no-store"]},
+    {"coding": "rot13"},
+    {"compressible": 1},
+    {"key": "/v/film/b"},
+)
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=str)
+def test_what_no_head_can_hold_is_damaged(wrong: dict[str, object]) -> None:
+    entry = Entry("video/mp4", "a", "no-cache", b"body", headers={"X": "y"})
+    whole = zstandard.ZstdDecompressor().decompress(values.pack("/v/film/a", entry, b"body", compress=False))
+    (length,) = struct.unpack_from("<I", whole)
+    front = json.dumps({**json.loads(whole[4 : 4 + length]), **wrong}).encode()
+    forged = struct.pack("<I", len(front)) + front + b"body"
+    value = zstandard.ZstdCompressor(write_checksum=True).compress(forged)
+    with pytest.raises(values.Damaged):
+        values.unpack("/v/film/a", value, MIB)
 
 
 @given(ENTRIES, st.data())

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.edge.nodes import RunningNode
-from tests.faults.two_nodes import DEADLINE_S, Film, Origin, make_film, names, origin, two_nodes
+from tests.faults.two_nodes import DEADLINE_S, Film, Origin, film_of, names, origin, two_nodes
 from tests.services.fault_proxy import Fault
 from tests.services.seaweed import SeaweedFS
 
@@ -75,7 +75,7 @@ async def all_at_once(behind: Origin, nodes: Sequence[RunningNode], film: Film, 
 
 @pytest.mark.parametrize("count", [50, pytest.param(2000, marks=pytest.mark.slow)])
 async def test_a_crowd_at_a_cold_title(seaweed: SeaweedFS, tmp_path: Path, count: int) -> None:
-    film = Film(await asyncio.to_thread(make_film, tmp_path / "film.mp4", 24, 200_000))
+    film = await asyncio.to_thread(film_of, 24, 200_000)
     with origin(seaweed) as behind:
         behind.put(film.another(), "film.mp4")
         # So slow that all of them come while the first request is under way.

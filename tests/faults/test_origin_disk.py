@@ -19,9 +19,9 @@ from tests.faults.two_nodes import (
     Film,
     Origin,
     file_of,
+    film_of,
     first_answers,
     in_front_of,
-    make_film,
     names,
     origin,
     statuses,
@@ -32,8 +32,8 @@ from tests.services.seaweed import SeaweedFS
 
 
 @pytest.fixture(scope="module")
-def film(tmp_path_factory: pytest.TempPathFactory) -> Film:
-    return Film(make_film(tmp_path_factory.mktemp("media") / "film.mp4"))
+def film() -> Film:
+    return film_of()
 
 
 @pytest.fixture
@@ -63,7 +63,8 @@ def why(running: RunningNode) -> set[str]:
     return {event["reason"] for event in running.events() if event["event"] == "the disk tier takes no writes"}
 
 
-@pytest.mark.parametrize("disk", [disk if disk == "limit" else pytest.param(disk, marks=pytest.mark.slow) for disk in DISKS])
+@pytest.mark.slow
+@pytest.mark.parametrize("disk", DISKS)
 def test_full(behind: Origin, film: Film, tmp_path: Path, disk: str) -> None:
     """Nothing is stored, and a byte that is in memory is not asked for again; when there is room, all is stored."""
     data = tmp_path / "data"
@@ -130,6 +131,7 @@ def test_damaged_while_it_was_down(behind: Origin, film: Film, tmp_path: Path) -
         assert stored(data) == wanted
 
 
+@pytest.mark.slow
 def test_damaged_and_the_bucket_is_away(behind: Origin, film: Film, tmp_path: Path) -> None:
     """What is well is served; what is damaged is a clear 5xx, and right when the bucket is back."""
     data = tmp_path / "data"

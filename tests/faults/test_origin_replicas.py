@@ -13,9 +13,9 @@ from tests.edge.nodes import RunningNode, until
 from tests.faults.two_nodes import (
     Film,
     Origin,
+    film_of,
     first_answers,
     in_front_of,
-    make_film,
     names,
     origin,
     statuses,
@@ -62,8 +62,8 @@ def of_viewers(reads: list[Request]) -> list[Request]:
 
 
 @pytest.fixture(scope="module")
-def film(tmp_path_factory: pytest.TempPathFactory) -> Film:
-    return Film(make_film(tmp_path_factory.mktemp("media") / "film.mp4"))
+def film() -> Film:
+    return film_of()
 
 
 @pytest.fixture
@@ -95,7 +95,9 @@ def test_dead_for_a_while(regions: Regions, how: str) -> None:
     assert regions.watch("one", 1) < LONGEST_S
     # Whoever opens, lists or looks for changes does not notice either.
     look = "/v/one/main.m3u8"
-    until(lambda: statuses(regions.running, look) == [200, 200] and regions.told("a bucket is down") == 2, "it is known")
+    until(
+        lambda: statuses(regions.running, look) == [200, 200] and regions.told("a bucket is down") == 2, "it is known"
+    )
     assert [regions.watch("two", n) < SILENT_S for n in range(3)] == [True] * 3
     assert len(of_viewers(regions.second.reads("two.mp4"))) >= 3
     assert all(statuses(regions.running, f"/v/{title}/main.m3u8") == [200, 200] for title in TITLES)
@@ -115,6 +117,7 @@ def test_dead_for_a_while(regions: Regions, how: str) -> None:
     assert regions.running.total("origin_replicas_down") == 0
 
 
+@pytest.mark.slow
 def test_every_other_answer_is_wrong(regions: Regions) -> None:
     """Neither dead nor well: each request that fails goes to the other region at once, and nobody changes sides."""
     seen = 0

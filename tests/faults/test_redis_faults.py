@@ -23,7 +23,7 @@ import pytest
 from streamgate.access import tokens
 from tests.edge.nodes import RunningNode, until
 from tests.edge.test_keyring import ONE, keep
-from tests.faults.two_nodes import Origin, make_film, origin, statuses, two_nodes
+from tests.faults.two_nodes import Origin, film_of, origin, statuses, two_nodes
 from tests.services.redis import RedisCluster, RedisServer, fresh_prefix, wait_for
 from tests.services.seaweed import SeaweedFS
 
@@ -169,9 +169,9 @@ class Orders:
 
 
 @pytest.fixture(scope="module")
-def behind(seaweed: SeaweedFS, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Origin]:
+def behind(seaweed: SeaweedFS) -> Iterator[Origin]:
     with origin(seaweed) as made:
-        made.put(make_film(tmp_path_factory.mktemp("media") / "film.mp4").read_bytes(), "film.mp4")
+        made.put(film_of().data, "film.mp4")
         yield made
 
 
@@ -215,6 +215,7 @@ def restored(site: Site, orders: Orders) -> None:
     assert [entry for node in site.nodes for entry in node.events() if entry["logger"] == "asyncio"] == []
 
 
+@pytest.mark.slow
 def test_it_is_killed(site: Site, redis: RedisServer) -> None:
     until(site.well, "the beginning", SOON_S)
     with site.watched() as viewers:

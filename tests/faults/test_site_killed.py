@@ -31,9 +31,9 @@ from tests.edge.test_balancers import BALANCERS
 from tests.faults.test_tiers_faults import Viewer, judge
 from tests.faults.two_nodes import (
     Film,
+    film_of,
     first_answers,
     in_front_of,
-    make_film,
     names,
     origin,
     stored,
@@ -50,8 +50,8 @@ _PACE_S = 0.02
 
 
 @pytest.fixture(scope="module")
-def film(tmp_path_factory: pytest.TempPathFactory) -> Film:
-    return Film(make_film(tmp_path_factory.mktemp("media") / "film.mp4"))
+def film() -> Film:
+    return film_of()
 
 
 def machine_took(*pids: int) -> float:

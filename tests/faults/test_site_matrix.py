@@ -28,4 +28,7 @@ def test_each_scenario_tells_a_story() -> None:
         for path in FOLDER.glob(pattern):
             parsed = ast.parse(path.read_text())
             assert len(ast.get_docstring(parsed) or "") > 40, path
-            assert any(isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef) and each.name.startswith("test_") for each in parsed.body), path
+            assert any(
+                isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef) and each.name.startswith("test_")
+                for each in parsed.body
+            ), path

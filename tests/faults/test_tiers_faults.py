@@ -6,6 +6,7 @@ import contextlib
 import errno
 import http.client
 import os
+import re
 import resource
 import shutil
 import signal
@@ -66,10 +67,14 @@ def rendition_of(folder: Path) -> tuple[str, Rendition, int]:
     return f"/v/{asset.id}/{found.name}", found, os.dup(asset.sources[found.source].fd)
 
 
-def objects(data: Path, below: str = "/v/") -> list[Path]:
-    """The files of all objects whose key begins so; those of media are the ones whose header names them."""
+_INDEX = re.compile(rb'"key":"/v/[^/"]+/index/')
+
+
+def objects(data: Path, below: str = "/v/", *, index: bool = False) -> list[Path]:
+    """The files of all objects whose key begins so and that are media or, else, indexes of sources."""
     files = sorted(path for path in (data / "cache/1/objects").rglob("*") if path.is_file())
-    return [path for path in files if f'"key":"{below}'.encode() in path.read_bytes()[:HEADER]]
+    files = [path for path in files if f'"key":"{below}'.encode() in path.read_bytes()[:HEADER]]
+    return [path for path in files if (_INDEX.search(path.read_bytes()[:HEADER]) is not None) is index]
 
 
 def fills(data: Path) -> list[Path]:
@@ -96,7 +101,7 @@ def test_a_restart_is_warm_and_a_kill_loses_nothing(assets: Path, tmp_path: Path
         running.start()
         assert set(check(running, wanted)) == {"streamgate;hit;detail=disk"}
         assert running.total("fills_total") == 0
-        assert len(objects(data, "/index/")) == 1
+        assert len(objects(data, index=True)) == 1
 
 
 @pytest.mark.parametrize("end", ["stop", "kill"])

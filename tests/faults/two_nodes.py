@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import http.client
 import re
 import secrets
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,12 +29,6 @@ ORIGIN = {"list_interval": 0.1, "revalidate": 0.2}
 EDGE = {"disk_bytes": 2**28, "memory_object": 0, "failure_ttl": 0.5, "scrub_rate": 0}
 
 
-def make_film(path: Path, seconds: float = 12, bitrate: int = 3_000_000) -> Path:
-    """Video and audio, interleaved, with the moov in front; segments of 4 s, and 1.5 MB unless told otherwise."""
-    make(path, Video(size=(640, 360), gop=50, bitrate=bitrate), Audio(), seconds=seconds)
-    return path
-
-
 class Film:
     """What a file holds, cut here from the file itself: what a node must serve of it."""
 
@@ -49,6 +45,15 @@ class Film:
         """A file with the same segments and an ETag of its own."""
         content = secrets.token_bytes(64 + secrets.randbelow(64))
         return self.data + (8 + len(content)).to_bytes(4, "big") + b"free" + content
+
+
+@functools.cache
+def film_of(seconds: int = 12, bitrate: int = 3_000_000) -> Film:
+    """Video and audio, interleaved, with the moov in front; segments of 4 s, and 1.5 MB unless told otherwise."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "film.mp4"
+        make(path, Video(size=(640, 360), gop=50, bitrate=bitrate), Audio(), seconds=seconds)
+        return Film(path)
 
 
 def _segments(rendition: Rendition, fd: int) -> list[bytes]:

@@ -18,6 +18,13 @@ class OriginSettings(Section):
         ge=0.1,
         le=3600,
     )
+    stale: float = setting(
+        30.0,
+        "So much longer an open asset's manifests are served while its objects are looked at; the longer of this and edge.stale_while_revalidate.",
+        unit="seconds",
+        ge=0,
+        le=86_400,
+    )
     held_bytes: int = setting(
         128 * 1024 * 1024,
         "Memory of the node for what was read of sources: what one segment's request brought of its neighbours is there for them.",

@@ -14,7 +14,14 @@ from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.credentials import CredentialProvider
-from redis.exceptions import ClusterDownError, ConnectionError, RedisClusterException, RedisError, TimeoutError
+from redis.exceptions import (
+    AuthenticationError,
+    ClusterDownError,
+    ConnectionError,
+    RedisClusterException,
+    RedisError,
+    TimeoutError,
+)
 
 from streamgate.core.settings import RedisSettings
 from streamgate.errors import StreamGateError
@@ -100,13 +107,16 @@ class _Credentials(CredentialProvider):
         self._file = settings.password_file
 
     def get_credentials(self) -> tuple[str, str]:
-        """Blocks."""
+        """Blocks. Raises AuthenticationError, after which the client does not use the connection."""
         if not self._file:
             return self._user, self._password.get_secret_value()
-        return self._user, Path(self._file).read_text("utf-8").strip()
+        try:
+            return self._user, Path(self._file).read_text("utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise AuthenticationError(f"redis.password_file cannot be read: {type(error).__name__}") from None
 
     async def get_credentials_async(self) -> tuple[str, str]:
-        """Raises OSError."""
+        """The same in a thread."""
         return await asyncio.to_thread(self.get_credentials) if self._file else self.get_credentials()
 
 

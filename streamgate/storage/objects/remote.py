@@ -91,12 +91,16 @@ class RemoteSource:
 
     @property
     def key(self) -> str:
-        """The object's ETag and size: no two that differ share them."""
-        return f"{self.info.etag} {self.size}"
+        """The object, its ETag and size: an ETag tells versions of one object apart (RFC 9110 section 8.8.3), and no more."""
+        return f"{self.info.key} {self._version}"
 
     def identity(self, index: bytes = b"") -> bytes:
         """A digest of ETag and size; the index follows from these."""
-        return blake2b(self.key.encode(), digest_size=16).digest()
+        return blake2b(self._version.encode(), digest_size=16).digest()
+
+    @property
+    def _version(self) -> str:
+        return f"{self.info.etag} {self.size}"
 
     def read(self, offset: int, length: int) -> bytes:
         """Up to ``length`` bytes from ``offset``; fewer only at the end."""
