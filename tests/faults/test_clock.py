@@ -99,6 +99,7 @@ def served_at(running: RunningNode) -> float:
     return parsedate_to_datetime(running.get("/v/film/main.m3u8")[1]["Date"]).timestamp()
 
 
+@pytest.mark.slow
 def test_leaps(running: RunningNode, clock: Clock, behind: Origin, film: Film) -> None:
     """Ages, numbers and what is fresh, under a clock that leaps ahead and back."""
     video, _ = names(running, "film")

@@ -79,7 +79,8 @@ def regions(seaweed: SeaweedFS, film: Film, tmp_path: Path) -> Iterator[Regions]
             yield Regions(running, first, second, film)
 
 
-@pytest.mark.parametrize("how", ["refuses", pytest.param("is silent", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["refuses", "is silent"])
 def test_dead_for_a_while(regions: Regions, how: str) -> None:
     regions.forget()
     regions.watch("one", 0)

@@ -190,6 +190,7 @@ def ask(connection: http.client.HTTPConnection, path: str) -> tuple[int, bytes]:
     return answer.status, answer.read()
 
 
+@pytest.mark.slow
 def test_the_parent(seaweed: SeaweedFS, film: Film, tmp_path: Path) -> None:
     """Its workers accept no more, end what they have begun and go; the same command serves beside them soon."""
     with origin(seaweed) as behind:

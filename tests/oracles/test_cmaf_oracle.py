@@ -11,6 +11,8 @@ from streamgate.media.presentation import Rendition
 from streamgate.storage.assets import Asset, discover, open_asset
 from tests.oracles import footage, libav, shapes
 
+# Every picture of minutes of footage is decoded twice.
+_REAL = [pytest.param(name, marks=pytest.mark.slow) for name in footage.real(".mp4")]
 # The first pictures of an open GOP want the GOP before it; and no pictures are no pictures.
 _NOT_ALONE = {"open-gop.mp4", "no-video.mp4"}
 
@@ -91,7 +93,7 @@ def test_libav_decodes_without_a_complaint(name: str, folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [*(n for n in (*footage.GENERATED, *footage.CODECS) if n not in _NOT_ALONE), *footage.real(".mp4")]
+    "name", [*(n for n in (*footage.GENERATED, *footage.CODECS) if n not in _NOT_ALONE), *_REAL]
 )
 def test_every_segment_alone_gives_the_sources_pictures(name: str, folder: Path) -> None:
     """A rung switch at any boundary: init + that segment decode to what the source's decoder shows there."""
@@ -109,7 +111,7 @@ def test_every_segment_alone_gives_the_sources_pictures(name: str, folder: Path)
         assert seen == len(theirs)
 
 
-@pytest.mark.parametrize("name", ["b-frames.mp4", "closed-gop.mp4", *footage.real(".mp4")])
+@pytest.mark.parametrize("name", ["b-frames.mp4", "closed-gop.mp4", *_REAL])
 def test_keyframe_segments_give_the_sources_keyframes(name: str, folder: Path) -> None:
     asset, path = opened(name, folder)
     for rendition in asset.presentation.video:
