@@ -18,8 +18,8 @@ demo: ## serve the demo clip, or VIDEO=path, on PORT (8080)
 	@exec $(BIN)/python tools/demo.py $(START)
 
 setup: ## all that tests and checks need
-	@$(PYTHON) tools/apt.py test
-	@$(PREPARE) --web test lint
+	@$(PYTHON) tools/apt.py test slow fuzz bench
+	@$(PREPARE) --web test lint fuzz bench
 
 native: ## rebuild the kernels in place
 	@$(PREPARE) native

@@ -200,9 +200,20 @@ class RedisCluster:
             server.kill()
 
     def whole(self) -> bool:
-        """Whether all nodes are there, and each primary has a replica that follows it."""
+        """Whether all nodes are there, and each primary has a replica that has all that was written to it."""
         told = [server.client.info("replication") for server in self.servers]
         linked = [each.get("master_link_status", "up") == "up" for each in told]
+        written = {
+            server.port: each["master_repl_offset"]
+            for server, each in zip(self.servers, told, strict=True)
+            if each["role"] == "master"
+        }
+        # What a replica lacks when its primary dies is lost.
+        linked += [
+            each["slave_repl_offset"] >= written.get(int(each["master_port"]), -1)
+            for each in told
+            if each["role"] == "slave"
+        ]
         states = [server.client.cluster("INFO")["cluster_state"] for server in self.servers]
         return all(linked) and sum(each["role"] == "slave" for each in told) == 3 and set(states) == {"ok"}
 
