@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Protocol
@@ -30,20 +31,20 @@ class Body(Protocol):
         """Bytes [start, start + length); blocking. Raises StreamGateError ``source_*``, ``cache_failed``."""
 
 
-class Fetched:
+class Fetched(ABC):
     """A body that comes from afar: it is awaited, not read in a thread. ``kind`` and ``whole`` as for :class:`Body`."""
 
     kind: str
     whole: bool = False
 
     @property
+    @abstractmethod
     def size(self) -> int:
         """Bytes of the whole body."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def fetch(self, start: int, length: int) -> bytes:
         """Bytes [start, start + length). Raises StreamGateError ``source_*``, ``origin_*``."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True)
