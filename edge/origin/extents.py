@@ -10,6 +10,7 @@ from bisect import bisect_right, insort
 from collections import OrderedDict
 from collections.abc import AsyncIterator
 
+from edge.waiters import Waiters
 from streamgate.core.logging import get_logger
 from streamgate.core.telemetry import Telemetry
 from streamgate.errors import StreamGateError
@@ -23,7 +24,7 @@ _log = get_logger("edge.origin")
 class Extent:
     """Bytes [start, end) of a source, of which ``filled`` are there."""
 
-    __slots__ = ("_waiting", "data", "end", "error", "filled", "start")
+    __slots__ = ("_waiters", "data", "end", "error", "filled", "start")
 
     def __init__(self, start: int, end: int) -> None:
         self.start = start
@@ -31,7 +32,7 @@ class Extent:
         self.data = bytearray(end - start)
         self.filled = 0
         self.error: StreamGateError | None = None
-        self._waiting: set[asyncio.Future[None]] = set()
+        self._waiters = Waiters()
 
     @property
     def whole(self) -> bool:
@@ -43,29 +44,19 @@ class Extent:
         while self.start + self.filled <= at:
             if self.error is not None:
                 raise StreamGateError(self.error.code, self.error.detail)
-            waiter = asyncio.get_running_loop().create_future()
-            self._waiting.add(waiter)
-            try:
-                await waiter
-            finally:
-                self._waiting.discard(waiter)
+            await self._waiters.wait()
         return self.start + self.filled
 
     def add(self, chunk: bytes) -> None:
         """More has come."""
         self.data[self.filled : self.filled + len(chunk)] = chunk
         self.filled += len(chunk)
-        self._wake()
+        self._waiters.wake()
 
     def fail(self, error: StreamGateError) -> None:
         """No more will come."""
         self.error = error
-        self._wake()
-
-    def _wake(self) -> None:
-        for waiter in self._waiting:
-            if not waiter.done():
-                waiter.set_result(None)
+        self._waiters.wake()
 
 
 class Memory:
@@ -75,7 +66,7 @@ class Memory:
         self._limit = limit
         self._coming = 0
         self._held: OrderedDict[Extent, Extents] = OrderedDict()
-        self._ended: asyncio.Future[None] | None = None
+        self._waiters = Waiters()
         self.bytes = 0
 
     def begin(self, size: int) -> None:
@@ -91,14 +82,11 @@ class Memory:
         self._coming -= extent.end - extent.start
         self._held[extent] = owner
         self._shrink()
-        if self._ended is not None and not self._ended.done():
-            self._ended.set_result(None)
+        self._waiters.wake()
 
     async def less(self) -> None:
         """Return when the next request has ended."""
-        if self._ended is None or self._ended.done():
-            self._ended = asyncio.get_running_loop().create_future()
-        await asyncio.shield(self._ended)
+        await self._waiters.wait()
 
     def used(self, extent: Extent) -> None:
         """It was read."""

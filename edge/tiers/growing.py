@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from edge.tiers import objects
 from edge.tiers.claims import Claim
+from edge.waiters import Waiters
 from streamgate.errors import StreamGateError
 
 
@@ -25,7 +24,7 @@ class Growing:
         self.error: StreamGateError | None = None
         # What was written last, and where it begins: whoever keeps up need not read it.
         self.latest: tuple[int, bytes] = (0, b"")
-        self._waiting: set[asyncio.Future[None]] = set()
+        self._waiters = Waiters()
 
     @property
     def leads(self) -> bool:
@@ -62,25 +61,15 @@ class Growing:
     async def beyond(self, written: int) -> None:
         """Wait until more than ``written`` bytes are there, or it has ended."""
         while self.written <= written and not self.ended:
-            waiter = asyncio.get_running_loop().create_future()
-            self._waiting.add(waiter)
-            try:
-                await waiter
-            finally:
-                self._waiting.discard(waiter)
+            await self._waiters.wait()
 
     def advance(self, written: int) -> None:
         """``written`` bytes are there."""
         self.written = max(self.written, written)
-        self._wake()
+        self._waiters.wake()
 
     def fail(self, error: StreamGateError) -> None:
         """No more will come; nothing happens where it is whole already."""
         if not self.ended:
             self.error = error
-            self._wake()
-
-    def _wake(self) -> None:
-        for waiter in self._waiting:
-            if not waiter.done():
-                waiter.set_result(None)
+            self._waiters.wake()
