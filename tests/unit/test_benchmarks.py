@@ -53,7 +53,8 @@ def test_the_smallest_run_of_tokens_prints_every_row(tmp_path: Path) -> None:
     fresh = "1 KB, fresh tokens"
     assert [row["case"] for row in rows] == ["verify a fresh token", "verify a fresh token", fresh, fresh]
     assert all(row["ours"] > 0 and row["peer_value"] > 0 for row in rows)
-    assert {row["met"] for row in rows} == {"undecided", None}
+    # One run decides nothing. A row without a goal is None, or "undecided" where a busy machine makes it void.
+    assert {row["met"] for row in rows} <= {"undecided", None}
 
 
 Met = bool | Literal["undecided"] | None
