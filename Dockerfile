@@ -18,7 +18,6 @@ RUN python3 -m venv /opt/streamgate \
 # The pages, where they are not built yet.
     && export PATH=/tmp/build/bin:$PATH NODE_USE_SYSTEM_CA=1 \
     && { test -d streamgate/web || { (cd web && npm ci --omit=dev --ignore-scripts --no-audit --no-fund --loglevel=error) && node web/build.mjs; }; } \
-    && /tmp/build/bin/python setup.py --quiet build_ext --parallel "$(nproc)" \
     && /tmp/build/bin/pip wheel --quiet --no-deps --no-build-isolation ${PIP_ARGS} -w /tmp/dist . \
     && /opt/streamgate/bin/pip install --quiet ${PIP_ARGS} -c constraints.txt /tmp/dist/*.whl
 

@@ -7,6 +7,8 @@ PREPARE := $(PYTHON) tools/prepare.py
 CHECKED := streamgate edge benchmarks tools tests
 
 export PORT VIDEO
+# Servers are started by the hundred: their modules are compiled once, and not by each of them.
+unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help demo setup native test test-slow micro slow lint sanitize fuzz bench lock clean
 .DEFAULT_GOAL := help
 

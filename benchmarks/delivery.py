@@ -26,6 +26,7 @@ from benchmarks.rounds import NAME, Contestant, Goals, contest
 KB = 1024
 OBJECTS = 5000  # of the rows by Zipf: at 64 KB ten times what an L3 cache of 32 MB holds
 EXPONENT = 0.9
+CONNECTIONS = 64
 WARMUP_S = 0.2
 FLUSH_S = 5.0  # in which all that is buffered reaches the log
 TUNED = "nginx, tuned for small files"
@@ -96,7 +97,7 @@ class Bench:
     runs: int
     seconds: float
     minutes: int | None = None
-    connections: int = 64
+    connections: int = CONNECTIONS
     server: int = 0
     client: int = 1
 
@@ -120,7 +121,14 @@ class Bench:
         )
 
 
-def run(*, runs: int, seconds: float, minutes: int | None = None, chosen: Sequence[str] = ()) -> Iterator[Row]:
+def run(
+    *,
+    runs: int,
+    seconds: float,
+    minutes: int | None = None,
+    connections: int = CONNECTIONS,
+    chosen: Sequence[str] = (),
+) -> Iterator[Row]:
     """The rows of the payloads that were ``chosen``, or of all; ``minutes`` shortens the title of the misses.
 
     Raises RuntimeError where a server answers wrongly.
@@ -132,7 +140,7 @@ def run(*, runs: int, seconds: float, minutes: int | None = None, chosen: Sequen
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
         raise RuntimeError("two cores are needed: one for the servers, one for the client")
-    bench = Bench(runs, seconds, minutes, server=cores[0], client=cores[-1])
+    bench = Bench(runs, seconds, minutes, connections, server=cores[0], client=cores[-1])
     os.sched_setaffinity(0, {cores[-1]})
     try:
         for key in chosen or CASES:

@@ -9,7 +9,7 @@ The same is spoken over TLS where ``admin.listen`` says so (:mod:`edge.admin_acc
 ``GET /cache``              what each tier holds, and what was found there
 ``POST /reload``            as SIGHUP
 ``POST /drain``             as SIGTERM
-``POST /revocations``       ``{"session" or "kid": hex, "exp": s since 1970 or null}``; 204 when all workers apply it
+``POST /revocations``       ``{"session", "kid", "token", "grant", …: hex, "exp": s since 1970 or null}``; 204 when all workers apply it
 ``POST /cache/warm``        ``{"asset": id, "renditions": […], "manifests": bool, "limit": n}``; 200, a line of JSON now and then
 ``POST /purges``            ``{"url", "prefix", "asset" or "tag": text, "soft": bool}``; 200 when all workers applied it
 ==========================  =====================================================================================
@@ -33,7 +33,7 @@ from edge.feed import GRACE_S
 from edge.listeners import open_unix
 from edge.purges import Purge
 from edge.revocations import KINDS
-from edge.warming import Order
+from edge.warm_orders import Order
 from streamgate.core.logging import get_logger
 from streamgate.core.telemetry import Telemetry
 from streamgate.errors import StreamGateError
@@ -237,9 +237,13 @@ def parse(text: str, now: float) -> tuple[str, bytes, int | None]:
         ((kind, name),) = asked.items()
         subject = bytes.fromhex(name)
     except (ValueError, AttributeError, TypeError, RecursionError):
-        raise StreamGateError("request_malformed", "wanted: session or kid in hex, and exp") from None
+        raise StreamGateError("request_malformed", f"wanted: {', '.join(KINDS)} in hex, and exp") from None
     if kind not in KINDS or not 0 < len(subject) <= _MAX_SUBJECT:
-        raise StreamGateError("request_malformed", f"a session or a kid of 1 to {_MAX_SUBJECT} bytes can be revoked")
+        raise StreamGateError(
+            "request_malformed", f"of 1 to {_MAX_SUBJECT} bytes one of these can be revoked: {', '.join(KINDS)}"
+        )
+    if kind == "token" and len(subject) != 32:
+        raise StreamGateError("request_malformed", "a token is named by the SHA-256 of its characters")
     if exp is not None and (type(exp) is not int or not 0 <= exp < 2**53):
         raise StreamGateError("request_malformed", "exp is in whole seconds since 1970")
     if exp is not None and exp + GRACE_S <= now:

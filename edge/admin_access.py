@@ -10,9 +10,6 @@ import hmac
 import ipaddress
 import os
 import ssl
-import time
-from collections import OrderedDict
-from collections.abc import Callable
 from pathlib import Path
 
 from aiohttp import hdrs, web
@@ -20,6 +17,7 @@ from aiohttp import hdrs, web
 from edge.accept import Acceptor
 from edge.admin import Control, runner
 from edge.listeners import open_tcp
+from edge.rates import Rates
 from streamgate.core.logging import get_logger
 from streamgate.core.settings import AdminSettings
 from streamgate.errors import StreamGateError
@@ -28,7 +26,6 @@ LEAST_TOKEN = 32  # characters: of base64, 192 bits
 _MOST_TOKEN = 4096
 _HANDSHAKE_S = 10.0
 _FIRST_S = 10.0  # in which a connection must bring a request that is let in
-_ADDRESSES = 4096
 _log = get_logger("edge.admin")
 
 
@@ -43,7 +40,7 @@ class Access:
         self._control = control
         self._settings = settings
         self._token = TokenFile(Path(settings.token_file)) if settings.token_file else None
-        self._failures = Failures(settings.failures, settings.failure_burst)
+        self._failures = Rates(settings.failures, settings.failure_burst)  # wrong tokens, by address
         self._runner = runner(control, self._admit)
         self._acceptor: Acceptor | None = None
         # Connections on which nobody was let in yet.
@@ -148,31 +145,6 @@ class TokenFile:
         except OSError as error:
             raise _wrong(f"{self._path}: {os.strerror(error.errno or 0)}") from error
         return self._token
-
-
-class Failures:
-    """Wrong tokens by address: ``burst`` at once, and ``rate`` a second; a leaking bucket for each of the last addresses."""
-
-    def __init__(self, rate: float, burst: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self._rate = rate
-        self._burst = burst
-        self._clock = clock
-        self._levels: OrderedDict[str, tuple[float, float]] = OrderedDict()
-
-    def too_many(self, address: str) -> bool:
-        """Whether nothing more is to be heard from there for now."""
-        return self._level(address) > self._burst - 1
-
-    def add(self, address: str) -> None:
-        """One more."""
-        self._levels[address] = self._level(address) + 1, self._clock()
-        self._levels.move_to_end(address)
-        if len(self._levels) > _ADDRESSES:
-            self._levels.popitem(last=False)
-
-    def _level(self, address: str) -> float:
-        level, at = self._levels.get(address, (0.0, 0.0))
-        return max(0.0, level - (self._clock() - at) * self._rate)
 
 
 def context(settings: AdminSettings) -> ssl.SSLContext:

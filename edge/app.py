@@ -38,19 +38,20 @@ def make_app(node: Node, *, mounts: Mapping[str, web.Application] | None = None)
         request[CONTEXT] = ctx
         node.telemetry.gauge("requests_in_flight", 1)
         try:
-            await _answer(ctx, handler)
+            with node.leasing.followed() as ctx.follow:
+                await _answer(ctx, handler)
         except ConnectionError:
             ctx.aborted = ctx.aborted or "client"
             raise
         except asyncio.CancelledError:
-            ctx.aborted = "stop"
+            ctx.aborted = ctx.aborted or "stop"
             raise
         finally:
             node.telemetry.gauge("requests_in_flight", -1)
             await ctx.run(_write_log)
             prefetch.answered(ctx)
             # The context and its request hold each other; an open file should not wait for the garbage collector.
-            ctx.entry = None
+            ctx.entry, ctx.follow = None, lambda *_: None
         assert ctx.response is not None
         return ctx.response
 

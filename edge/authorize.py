@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from edge.assets import Assets
+from edge.foreign import Foreign
 from edge.proxies import Proxies
 from streamgate.core.logging import get_logger
 from streamgate.core.settings import EdgeSettings
@@ -22,7 +23,9 @@ from streamgate.native.cat import Token, Verifier
 from streamgate.storage.assets import AssetRef
 
 NAME = "CTA-Common-Access-Token"
-"""The header, and the parameter of a query and the cookie, both in exactly this spelling."""
+"""The header, and the parameter of a query, in exactly this spelling."""
+COOKIES = (NAME, NAME.lower())
+"""The cookie's spellings: CTA-5007's, and the one that we set."""
 
 # A listing that takes long is made less often: at most this part of the time goes into it.
 _SHARE = 0.02
@@ -67,6 +70,7 @@ class Gate:
         self.open: set[bytes] = set()
         self.verifier = verifier
         self.slow = slow
+        self.foreign: Foreign | None = None  # who looks at signatures, if anybody
         self._proxies = proxies or Proxies(())
         self._assets = assets
         self._settings = settings
@@ -105,7 +109,7 @@ class Gate:
         if token is None:
             # Where it was never known which assets are open, that is no fault of the viewer's.
             raise StreamGateError(self._away or "token_required")
-        verified = self.verifier.read(token)
+        verified = self.verifier.read(token) if self.foreign is None else await self.foreign.read(token, asked.address)
         try:
             verified.check(
                 method=asked.method,
@@ -181,7 +185,7 @@ def credential(request: web.Request, in_path: str) -> tuple[str, str] | None:
     found += [("query", value) for name, _, value in (part.partition("=") for part in query.split("&")) if name == NAME]
     cookies = ";".join(request.headers.getall("Cookie", ())).split(";")
     pairs = (part.strip(" \t").partition("=") for part in cookies)
-    found += [("cookie", value.strip('"')) for name, _, value in pairs if name == NAME]
+    found += [("cookie", value.strip('"')) for name, _, value in pairs if name in COOKIES]
     if len({value for _, value in found}) > 1:
         raise StreamGateError("token_ambiguous")
     return (found[0][1], found[0][0]) if found else None

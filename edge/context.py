@@ -15,6 +15,7 @@ from edge.node import Node
 from edge.paths import without_secrets
 from edge.routes import Target
 from streamgate.native.cat import Token
+from streamgate.native.leases import Lease
 
 
 @dataclass(slots=True)
@@ -28,7 +29,8 @@ class Context:
     when it has opened the asset; ``stale``: the site's feed was too old by then, and somebody else may have revoked it.
     ``scope`` is Cache-Control's: "public" for what everybody may see. ``sent`` counts bytes of the body.
     ``shared`` is the name under which the tier that nodes share was asked. ``tier`` had the entry, if any ``asked`` did; else it was made, and is ``stored``, perhaps by a flight that somebody
-    else had begun: ``collapsed``. ``aborted`` names what cut the response short. ``timings`` are seconds by phase.
+    else had begun: ``collapsed``. ``aborted`` names what cut the response short; ``follow`` is told of the lease by whose end :meth:`cut` is
+    to be called. ``timings`` are seconds by phase.
     """
 
     request: web.Request
@@ -59,6 +61,7 @@ class Context:
     sent: int = 0
     code: str = ""
     aborted: str = ""
+    follow: Callable[[Lease, Token, Callable[[], None]], None] = lambda *_: None
     timings: dict[str, float] = field(default_factory=dict)
 
     async def run(self, phase: Callable[[Context], Awaitable[None]]) -> None:
@@ -68,6 +71,12 @@ class Context:
             await phase(self)
         finally:
             self.timings[phase.__name__] = time.perf_counter() - began
+
+    def cut(self) -> None:
+        """End the connection, for who gets the answer may not have it any more."""
+        self.aborted = self.aborted or "lease"
+        if self.request.transport is not None:
+            self.request.transport.abort()
 
     @property
     def elapsed(self) -> float:

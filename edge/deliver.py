@@ -149,12 +149,17 @@ def _fits(ctx: Context, length: int) -> bool:
     return length <= ctx.node.settings.edge.max_buffered_segment and ctx.node.budget.ample(length)
 
 
-async def _read(ctx: Context, body: Body | Fetched, start: int, most: int) -> bytes:
+async def _read(ctx: Context, body: Body | Fetched, start: int, most: int) -> bytes | memoryview:
     """``most`` bytes from ``start``; fewer, but at least one, of a body that is still being made."""
     if isinstance(body, Growing):
-        most = min(most, await _grown(ctx, body, start))
-        if (block := body.at_hand(start, most)) is not None:
-            return block
+        try:
+            most = min(most, await _grown(ctx, body, start))
+        except StreamGateError as error:
+            if error.code != "fill_lost" or body.otherwise is None:
+                raise
+            body = body.otherwise
+    if isinstance(body, Growing) and (block := body.at_hand(start, most)) is not None:
+        return block
     began = time.perf_counter()
     if isinstance(body, Fetched):
         block = await body.fetch(start, most)

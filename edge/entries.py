@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Protocol
+
+from streamgate.errors import StreamGateError
 
 # Cache-Control without its scope, which is a matter of who may see the answer.
 IMMUTABLE = "max-age=31536000, immutable"
@@ -32,10 +35,18 @@ class Body(Protocol):
 
 
 class Fetched(ABC):
-    """A body that comes from afar: it is awaited, not read in a thread. ``kind`` and ``whole`` as for :class:`Body`."""
+    """A body that comes from afar: it is awaited, not read in a thread. ``kind`` and ``whole`` as for :class:`Body`.
+
+    ``read_as`` names what is read for it, if other objects are made of that, too: those of :meth:`beside`.
+    """
 
     kind: str
     whole: bool = False
+    read_as: str = ""
+
+    def beside(self) -> list[tuple[str, Entry]]:
+        """The keys of these others, and their entries."""
+        return []
 
     @property
     @abstractmethod
@@ -45,6 +56,17 @@ class Fetched(ABC):
     @abstractmethod
     async def fetch(self, start: int, length: int) -> bytes:
         """Bytes [start, start + length). Raises StreamGateError ``source_*``, ``origin_*``."""
+
+    def begin(self) -> None:  # noqa: B027  (most need not)
+        """All of it will be fetched in a moment: let it be on its way, if that needs no wait."""
+
+    async def fill(self, out: memoryview, start: int, told: Callable[[int], None]) -> None:
+        """Fill ``out`` with what comes from byte ``start`` on; ``told`` hears up to which byte it is there. Raises as :meth:`fetch`."""
+        block = await self.fetch(start, len(out))
+        if len(block) != len(out):
+            raise StreamGateError("internal", f"a body gave {len(block)} bytes instead of {len(out)}")
+        out[:] = block
+        told(start + len(out))
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,7 @@ def factory(
         asyncio.get_running_loop(),
         cache=node.tiers.memory.index,
         verifier=node.gate.verifier,
+        leases=node.leasing.table,
         open_assets=node.gate.open,
         health=node.health,
         fallback=fallback,

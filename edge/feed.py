@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterable, Iterator
 
 from edge.control import Message, event_to_message
 from edge.process import Process
+from edge.purges import Purge, everything
 from edge.revocations import KINDS, Held
 from streamgate.core.clock import Setbacks, steady
 from streamgate.core.logging import get_logger
+from streamgate.core.settings import PurgeSettings, RevocationSettings
 from streamgate.errors import StreamGateError
 from streamgate.storage.kv.events import Event, EventType, Position
 from streamgate.storage.kv.sqlite import SqliteStore
@@ -22,6 +24,7 @@ GRACE_S = 30
 MAX_SUBJECT = 64 * 1024
 """Bytes of an event's subject at most."""
 _POLL_S = 1.0
+_REVOCATIONS, _PURGES = RevocationSettings(), PurgeSettings()
 _PRUNE_S = 60.0
 _ANSWER_S = 5.0
 _MESSAGE = 256 * 1024  # bytes, about; far less than what edge.control takes for a line
@@ -43,8 +46,11 @@ class Feed:
         self.held = Held(clock)
         self.on_events: Callable[[], None] = lambda: None
         """Called when there is something new in the store, before the workers have applied it."""
+        self.on_needless: Callable[[list[Event]], None] = lambda events: None
+        """Called with those that were removed from the store, for a later one says all that they said."""
         self._store = store
         self._processes = processes
+        self._clock = clock
         self._passed = passed
         self._set_back = Setbacks(clock, passed)
         self._position: Position | None = None
@@ -53,16 +59,28 @@ class Feed:
         self._telling: dict[asyncio.Task[None], set[int]] = {}
         """What workers have yet to answer, each with the numbers of its events."""
 
-    async def revoke(self, kind: str, subject: bytes, exp: int | None) -> None:
-        """Revoke a session or a kid until every token that ends by ``exp`` (s since 1970; None: any time) has ended.
+    async def revoke(
+        self, kind: str, subject: bytes, exp: int | None, limits: RevocationSettings = _REVOCATIONS
+    ) -> None:
+        """Revoke a session, a kid or a token until every token that ends by ``exp`` (s since 1970; None: any time) has ended.
 
-        It is in force in every worker when this returns; raises as :meth:`announce`.
+        It is in force in every worker when this returns; raises as :meth:`announce`, and ``revocations_full``.
         """
+        if self.held.revocations >= limits.most:
+            raise StreamGateError("revocations_full", f"{limits.most}, as revocation.most allows")
+        if exp is None and kind != "kid":
+            exp = int(self._clock()) + limits.keep
         await self.announce(KINDS[kind], subject, None if exp is None else exp + GRACE_S)
 
-    async def purge(self, subject: bytes, until: int) -> None:
-        """Have what ``subject`` describes (:mod:`edge.purges`) thrown out of every worker's tiers; raises as ``announce``."""
-        await self.announce("purge", subject, until)
+    async def purge(self, purge: Purge, limits: PurgeSettings = _PURGES) -> None:
+        """Have what is purged thrown out of every worker's tiers; raises as :meth:`announce`.
+
+        Where so many are kept already, it becomes one of everything, which takes the place of all earlier ones.
+        """
+        if self.held.purges >= limits.most:
+            _log.warning("as many purges are kept as are allowed; everything is purged instead", most=limits.most)
+            purge = everything(purge.at)
+        await self.announce("purge", purge.encode(), purge.at + limits.keep)
 
     async def announce(self, type: EventType, subject: bytes, until: int | None) -> None:
         """Write an event down that matters until ``until`` (s since 1970; None: for ever), and have all workers apply it.
@@ -114,11 +132,13 @@ class Feed:
                 await self._publish_again()
                 events, position = await self._store.events()
             while events:
-                for event in events:
-                    self.held.apply(event)
+                needless = [old for event in events for old in self.held.apply(event)]
                 self.on_events()
                 for batch in _batches(events):
                     self._tell(batch)
+                if needless:
+                    await self._store.drop(needless)
+                    self.on_needless(needless)
                 events, position = await self._store.events(position)
             self._position = position
 

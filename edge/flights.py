@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from edge.threads import Pool
+from edge.threads import Threads
 
 T = TypeVar("T")
 
@@ -19,10 +19,10 @@ class _Flight:
 
 
 class Flights:
-    """Work under way in the threads of ``pool``, by key."""
+    """Work under way in ``threads``, by key."""
 
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
+    def __init__(self, threads: Threads) -> None:
+        self._threads = threads
         self._under_way: dict[str, _Flight] = {}
 
     async def join(self, key: str, work: Callable[..., T], *arguments: object) -> T:
@@ -33,7 +33,7 @@ class Flights:
         """
         flight = self._under_way.get(key)
         if flight is None:
-            flight = self._under_way[key] = _Flight(asyncio.ensure_future(self._pool.run(work, *arguments)))
+            flight = self._under_way[key] = _Flight(asyncio.ensure_future(self._threads.run(work, *arguments)))
             flight.task.add_done_callback(lambda _: self._landed(key, flight))
         flight.waiting += 1
         try:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
-from streamgate.access.keys import SharedKey
+from edge.foreign import Foreign
+from streamgate.access.keys import AnyKey
 from streamgate.core.logging import get_logger
 from streamgate.native.cat import Verifier
 from streamgate.storage.keys import Folder
@@ -14,14 +15,18 @@ _log = get_logger("edge.keyring")
 
 
 class Keyring:
-    """Gives ``verifier`` the keys of ``folder`` as they are now; every ``interval`` seconds, 0: never again."""
+    """Gives ``verifier`` the keys of ``folder`` as they are now, and ``foreign`` those that only verify.
 
-    def __init__(self, folder: Folder, verifier: Verifier, interval: float) -> None:
+    Every ``interval`` seconds, 0: never again.
+    """
+
+    def __init__(self, folder: Folder, verifier: Verifier, interval: float, foreign: Foreign | None = None) -> None:
         self._folder = folder
         self._verifier = verifier
         self._interval = interval
+        self._foreign = foreign
         self._task: asyncio.Task[None] | None = None
-        self._keys: list[SharedKey] | None = None
+        self._keys: list[AnyKey] | None = None
 
     def start(self) -> None:
         """Begin to look; in the event loop."""
@@ -54,6 +59,8 @@ class Keyring:
         if found.keys == before:
             return
         # Here, and not in the thread: a request is judged by one set of keys.
+        if self._foreign is not None:
+            self._foreign.configure(found.keys)
         self._verifier.configure([key.verifying() for key in found.keys])
         if before is not None:
             _log.info("the keys of playback tokens have changed", kids=[key.kid.decode() for key in found.keys])

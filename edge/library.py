@@ -134,7 +134,8 @@ class BucketLibrary:
 
         patience = self._settings.origin.open_timeout
         self._bridge = Bridge(asyncio.get_running_loop(), patience, read if origin is not None else None)
-        self._store = await open_store(self._url, self._settings.s3, self._telemetry)
+        data = self._settings.server.data_folder
+        self._store = await open_store(self._url, self._settings.s3, self._telemetry, data)
 
     def problem(self) -> str | None:
         """Why the store could not be listed when that was tried last; None where it could."""

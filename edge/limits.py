@@ -1,4 +1,7 @@
-"""How often an address and a token may ask: one table each, which all processes of a node count in."""
+"""How often an address and a token may ask, and a network bring tokens that were never seen: one table each.
+
+All processes of a node count in them.
+"""
 
 from __future__ import annotations
 
@@ -15,31 +18,35 @@ _SEED_BYTES = 16
 
 
 def create(settings: LimitSettings, beyond: int = 0) -> int:
-    """A descriptor of memory for both tables, and for ``beyond`` bytes of others behind them, for processes to inherit."""
+    """A descriptor of memory for the tables, and for ``beyond`` bytes of others behind them, for processes to inherit."""
     size = _size(settings)
     descriptor = os.memfd_create("streamgate-limits")
-    os.ftruncate(descriptor, 2 * size + beyond)
-    for at in (0, size):
+    os.ftruncate(descriptor, 3 * size + beyond)
+    for at in (0, size, 2 * size):
         os.pwrite(descriptor, secrets.token_bytes(_SEED_BYTES), at)
     return descriptor
 
 
 def end(settings: LimitSettings) -> int:
-    """Bytes of both tables, in whole pages."""
-    return 2 * _size(settings)
+    """Bytes of the tables, in whole pages."""
+    return 3 * _size(settings)
 
 
 class RateLimits:
-    """The tables in the memory behind ``descriptor``, which must be of the same settings; of this process alone without it."""
+    """The tables in the memory behind ``descriptor``, which must be of the same settings; of this process alone without it.
 
-    def __init__(self, settings: LimitSettings, descriptor: int | None = None) -> None:
+    ``checks``: tokens of others that were never seen, a second from one network.
+    """
+
+    def __init__(self, settings: LimitSettings, descriptor: int | None = None, checks: float = 50.0) -> None:
         size, used, own = _size(settings), room(settings.tracked), descriptor is None
         descriptor = create(settings) if descriptor is None else descriptor
-        memory = memoryview(mmap.mmap(descriptor, 2 * size))
+        memory = memoryview(mmap.mmap(descriptor, 3 * size))
         if own:
             os.close(descriptor)
         self.by_address = Limiter(memory[:used], settings.requests_per_address, settings.burst_per_address)
         self.by_token = Limiter(memory[size : size + used], settings.requests_per_token, settings.burst_per_token)
+        self.by_network = Limiter(memory[2 * size : 2 * size + used], checks, max(1, int(checks)))
 
     def ask(self, address: bytes) -> None:
         """Count a request from a packed address, or from nowhere in particular; raises ``rate_limited``."""

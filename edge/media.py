@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
+from functools import partial
 
 from edge import cmsd, entries, tags
 from edge.assets import Opened
@@ -98,11 +99,24 @@ def _build(target: Target, opened: Opened, settings: EdgeSettings) -> Entry:
 def _segment(opened: Opened, rendition: Rendition, number: int) -> Body | Fetched:
     asset, plan = opened.asset, rendition.segment(number)
     if opened.origin is not None:
-        window = bodies.window_of(asset, rendition, number)
-        return bodies.RemoteCut(plan, asset.objects[rendition.source], opened.origin, "segment", window)
+        window, source = bodies.window_of(asset, rendition, number), asset.objects[rendition.source]
+        read_as = f"/v/{asset.id}/{source.key} {window[0]}+{window[1]}" if window != plan.span else ""
+        others = partial(_beside, opened, rendition, number)
+        return bodies.RemoteCut(plan, source, opened.origin, "segment", window, read_as, others)
     last = number + 1 == rendition.segments
     ahead = (0, 0) if last else rendition.segment(number + 1).span
     return PlanCut(plan, asset.sources[rendition.source], "segment", ahead=ahead)
+
+
+def _beside(opened: Opened, rendition: Rendition, number: int) -> list[tuple[str, Entry]]:
+    """The other segments of this number that lie interleaved with this one: their paths and entries."""
+    found = []
+    for other in bodies.sharers(opened.asset, rendition, number):
+        if other is not rendition:
+            tag = f"{other.name}/{number}.m4s"
+            body = _segment(opened, other, number)
+            found.append((f"/v/{opened.asset.id}/{tag}", Entry(media_type(other), tag, entries.IMMUTABLE, body)))
+    return found
 
 
 def _keyframe(opened: Opened, rendition: Rendition, number: int) -> Body | Fetched:

@@ -13,7 +13,9 @@ from edge.budget import Budget
 from edge.cmcd_log import open_cmcd_log
 from edge.cors import Cors
 from edge.flights import Flights
+from edge.foreign import Foreign
 from edge.freshness import Freshness
+from edge.leases import Leasing
 from edge.limits import RateLimits, end
 from edge.origin.extents import Memory
 from edge.origin.sharing import Origin
@@ -29,6 +31,8 @@ from streamgate.core.telemetry import Telemetry
 from streamgate.native.accesslog import AccessLog
 from streamgate.native.cat import Verifier
 from streamgate.native.cmcd import CmcdLog
+from streamgate.native.slabs import Slabs
+from streamgate.storage.sights import Sights
 
 
 @dataclass(frozen=True)
@@ -47,13 +51,14 @@ class Node:
     budget: Budget
     proxies: Proxies
     rates: RateLimits
+    leasing: Leasing
     access: AccessLog | None
     reports: CmcdLog | None
     prefetched: Prefetched
     close: Callable[[], None]
-    revocations: Revocations = field(default_factory=Revocations)
+    revocations: Revocations
+    feed: Freshness
     purges: Purges = field(default_factory=Purges)
-    feed: Freshness = field(default_factory=lambda: Freshness(None))
 
 
 def make_node(
@@ -64,6 +69,7 @@ def make_node(
     verifier: Verifier | None = None,
     limits: int | None = None,
     *,
+    auth: str = "",
     replacing: bool = False,
     remote: bool = False,
 ) -> Node:
@@ -71,7 +77,7 @@ def make_node(
 
     ``limits`` is a descriptor of the memory in which all processes of the node count requests, and what they fetch ahead.
     ``replacing``: the process takes the place of one that died, and what the other could do without does not keep it from
-    serving. ``remote``: what the library opens lies in a store.
+    serving. ``remote``: what the library opens lies in a store. ``auth``: the auth role's socket, "" where there is none.
     """
     edge = settings.edge
     pool = Pool("work", edge.threads, edge.max_queued, telemetry)
@@ -81,13 +87,20 @@ def make_node(
     telemetry.watch("buffered_bytes", lambda: budget.held)
 
     origin = None
+    slabs = Slabs(settings.origin.held_bytes // 2)
     if remote:
-        origin = Origin(str(settings.server.data_folder), Memory(settings.origin.held_bytes), pool, telemetry)
+        origin = Origin(str(settings.server.data_folder), Memory(settings.origin.held_bytes, slabs), pool, telemetry)
     far = settings.origin
     intervals = (far.revalidate, far.list_interval, far.stale) if remote else None
     assets = Assets(library, openers, edge, telemetry, origin=origin, intervals=intervals)
     proxies = Proxies(settings.server.trusted_proxies)
     gate = Gate(assets, edge, verifier or Verifier(), proxies)
+    others, rates = settings.foreign, RateLimits(settings.limits, limits, settings.foreign.checks_per_network)
+    checkers = Pool("foreign", 1, edge.max_authorizing, telemetry)
+    sights = Sights(settings.server.data_folder / "foreign.sqlite", others.remembered)
+    gate.foreign = Foreign(gate.verifier, checkers, rates.by_network, sights, others.max_life)
+    revocations, feed = Revocations(), Freshness(None)
+    leasing = Leasing(settings, auth, revocations, telemetry, lambda: feed.stale)
     access, close_log = open_access_log(settings.log, telemetry, replacing=replacing)
     reports, close_reports = open_cmcd_log(settings.log, telemetry, replacing=replacing)
 
@@ -97,6 +110,8 @@ def make_node(
             origin.close()
         pool.close()
         openers.close()
+        checkers.close()
+        sights.close()
         close_log()
         close_reports()
 
@@ -113,10 +128,13 @@ def make_node(
         flights=flights,
         assets=assets,
         gate=gate,
-        tiers=Tiers(edge, data, cors, pool, flights, telemetry),
+        tiers=Tiers(edge, data, cors, pool, flights, telemetry, budget, slabs),
         budget=budget,
         proxies=proxies,
-        rates=RateLimits(settings.limits, limits),
+        rates=rates,
+        leasing=leasing,
+        revocations=revocations,
+        feed=feed,
         access=access,
         reports=reports,
         prefetched=Prefetched(
@@ -131,5 +149,6 @@ def make_node(
     node.revocations.attach(gate.verifier)
     node.tiers.memory.purges = node.tiers.disk.purges = node.purges
     telemetry.watch("site_feed_stale", lambda: float(node.feed.stale))
-    health.note(node.feed.problem)
+    health.note(feed.problem)
+    health.note(leasing.problem)
     return node

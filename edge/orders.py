@@ -14,6 +14,7 @@ class Orders:
     ``listening`` are the sockets of each seat, ``encrypted`` those that speak TLS; the worker's own seat is number ``seat``.
     ``certificate`` and ``key`` are memory with what was read of these files, -1 where there is none. ``workers`` is how
     many share the node's budgets. ``replacing``: it takes the place of one that served with these orders and died.
+    ``auth``: the auth role's socket; "" where there is none.
     """
 
     root: str
@@ -31,6 +32,7 @@ class Orders:
     slot: int
     workers: int
     replacing: bool
+    auth: str = ""
 
     def encode(self) -> bytes:
         """As the worker reads it. Names of files may be no UTF-8: JSON's escapes carry what stands in for such bytes."""

@@ -12,7 +12,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from typing import Any
 from edge import ceilings
 from edge.admin import Admin
 from edge.admin_access import Access
+from edge.beside import Beside
 from edge.configuration import Configuration, Snapshot
 from edge.control import Message
 from edge.feed import Feed
@@ -28,10 +29,11 @@ from edge.listeners import Listeners, apply_options, listen_all
 from edge.orders import Orders
 from edge.process import Process
 from edge.purges import Purge
+from edge.rates import Rates
 from edge.shared import Page
 from edge.site import joined
 from edge.team import Team
-from edge.warming import Order
+from edge.warm_orders import Order
 from edge.warmups import Warmups
 from edge.watch import Watch
 from streamgate.core import logging
@@ -49,29 +51,32 @@ _CLOSE_S = 2.0  # in which workers take what waits in the queues, before these a
 _KILL_S = 5.0  # beyond the deadline
 
 
-def run(configuration: Configuration, root: str, *, announce: Callable[[str], None]) -> int:
+def run(configuration: Configuration, root: str, *, announce: Callable[[str], None], beside: Sequence[str] = ()) -> int:
     """Serve the assets of ``root`` (a path, or s3://bucket/prefix) by ``server.workers`` processes until SIGTERM or SIGINT; returns the exit code.
 
     ``announce`` is called with the server's address (no trailing slash) once all workers serve. SIGHUP reloads settings
-    and code. A second signal ends everything at once. Raises StreamGateError with whatever keeps it from starting.
+    and code. A second signal ends everything at once. ``beside`` are the interpreter's arguments for the auth role, whose
+    process is kept alive where the settings want it. Raises StreamGateError with whatever keeps it from starting.
     """
     snapshot = configuration.read()
     stop_logging = logging.configure(snapshot.settings.log)
     try:
         raise_file_limit()
-        return asyncio.run(_run(configuration, snapshot, root, announce))
+        return asyncio.run(_run(configuration, snapshot, root, announce, beside))
     finally:
         stop_logging()
 
 
-async def _run(configuration: Configuration, snapshot: Snapshot, root: str, announce: Callable[[str], None]) -> int:
+async def _run(
+    configuration: Configuration, snapshot: Snapshot, root: str, announce: Callable[[str], None], beside: Sequence[str]
+) -> int:
     settings = snapshot.settings
     listeners = listen_all(settings, _seats(settings))
     try:
         store_path = settings.server.data_folder / _STORE
         store = await SqliteStore.open(store_path)
         try:
-            parent = Parent(configuration, snapshot, root, listeners, store, store_path)
+            parent = Parent(configuration, snapshot, root, listeners, store, store_path, beside)
             await parent.run(announce)
         finally:
             await store.close()
@@ -91,6 +96,7 @@ class Parent:
         listeners: Listeners,
         store: SqliteStore,
         store_path: Path,
+        beside: Sequence[str] = (),
     ) -> None:
         self._configuration = configuration
         self._snapshot = snapshot
@@ -102,8 +108,10 @@ class Parent:
         slot = self._page.take()
         self._page.own(slot, os.getpid())
         self.telemetry = Telemetry(cells=self._page.cells(slot), node=self._page)
-        self._feed = Feed(store, lambda: list(self._processes))
+        self._beside = self._make_beside(beside) if beside and snapshot.settings.auth.enabled else None
+        self._feed = Feed(store, self._all)
         self._processes: set[Process] = set()
+        self._purging = _purging(snapshot)
         self._warmups = Warmups(lambda: list(self._processes), lambda: self._draining)
         self._watch = Watch(
             self._page, lambda: self._processes, self.telemetry, lambda: self._snapshot.settings.server.hang_timeout
@@ -133,6 +141,8 @@ class Parent:
                 await self._feed.catch_up()
                 await admin.start()
                 try:
+                    if self._beside is not None:
+                        await self._beside.start()
                     if self._access is not None:
                         self._admin_url = await self._access.start()
                     await self._until_stopped(self._start(self._snapshot))
@@ -143,6 +153,8 @@ class Parent:
                     await self._stop()
                 finally:
                     self._kill()
+                    if self._beside is not None:
+                        await self._beside.stop()
                     await self._warmups.close()
                     await admin.stop()
                     if self._access is not None:
@@ -160,6 +172,9 @@ class Parent:
             "generation": self._teams[0].generation if self._teams else 0,
             "revocations": self._feed.held.revocations,
             "site": self._freshness.problem() or ("" if self._freshness.max_age is None else "followed"),
+            "auth": None
+            if self._beside is None or self._beside.process is None
+            else {"pid": self._beside.process.pid, "state": self._beside.process.state},
             "max_connections": self._most_connections,
             "workers": [
                 {
@@ -183,12 +198,15 @@ class Parent:
 
     async def revoke(self, kind: str, subject: bytes, exp: int | None) -> None:
         """See :meth:`edge.feed.Feed.revoke`."""
-        await self._feed.revoke(kind, subject, exp)
+        await self._feed.revoke(kind, subject, exp, self._snapshot.settings.revocation)
         _log.info("revoked", kind=kind, exp=exp)
 
     async def purge(self, purge: Purge) -> None:
-        """See :meth:`edge.feed.Feed.purge`."""
-        await self._feed.purge(purge.encode(), purge.at + self._snapshot.settings.purge.keep)
+        """See :meth:`edge.feed.Feed.purge`; raises ``rate_limited`` too."""
+        if self._purging.too_many():
+            raise StreamGateError("rate_limited", "limits.purges: more purges than are allowed")
+        self._purging.add()
+        await self._feed.purge(purge, self._snapshot.settings.purge)
         _log.info("purged", kind=purge.kind, subject=purge.subject, soft=purge.soft)
 
     def warm(self, order: Order) -> AsyncIterator[Message]:
@@ -241,8 +259,8 @@ class Parent:
     async def _start_worker(self, snapshot: Snapshot, seats: int, seat: int, replacing: bool) -> Process:
         plain, encrypted = zip(*self._listeners.shared_out(seats), strict=True)
 
-        def orders(control: int, slot: int) -> Orders:
-            return Orders(
+        def orders(control: int, slot: int) -> tuple[bytes, list[int]]:
+            given = Orders(
                 root=self._root,
                 store=str(self._store_path),
                 config=snapshot.descriptor,
@@ -258,10 +276,13 @@ class Parent:
                 slot=slot,
                 workers=seats,
                 replacing=replacing,
+                auth="" if self._beside is None else str(self._beside.path),
             )
+            return given.encode(), given.descriptors
 
         process = await Process.start(self._page, orders)
         process.tell(self._freshness.message())
+        process.tell(self._auth())
         self._processes.add(process)
         process.ended.add_done_callback(lambda _: self._processes.discard(process))
         if self._draining:
@@ -296,6 +317,9 @@ class Parent:
             except StreamGateError as error:
                 _log.error("the operators' address keeps its certificate", code=error.code, detail=error.detail)
         before, self._snapshot = self._snapshot, snapshot
+        self._purging = _purging(snapshot)
+        if self._beside is not None:
+            self._beside.reload()
         drain = snapshot.settings.drain
         team = self._teams.pop(0)
         team.leave(drain.deadline, drain.idle, last=False)
@@ -345,9 +369,38 @@ class Parent:
         logging.reopen()
         self._tell_all({"do": "reopen"})
 
+    def _all(self) -> list[Process]:
+        """The processes that there are."""
+        beside = None if self._beside is None else self._beside.process
+        return [*self._processes, *([] if beside is None else [beside])]
+
     def _tell_all(self, message: Message) -> None:
-        for process in self._processes:
+        for process in self._all():
             process.tell(message)
+
+    def _auth(self) -> Message:
+        """What workers hear of the auth role."""
+        return {"do": "auth", "away": self._beside is not None and not self._beside.serving}
+
+    def _make_beside(self, command: Sequence[str]) -> Beside:
+        settings = self._snapshot.settings
+        path = settings.auth_socket(int(self._listeners.url.rpartition(":")[2]))
+        given: dict[str, object] = {
+            "root": self._root,
+            "store": str(self._store_path),
+            "overrides": self._configuration.overrides,
+        }
+
+        def heard() -> None:
+            for process in self._processes:
+                process.tell(self._auth())
+            assert self._beside is not None
+            self._beside.tell(self._freshness.message())
+
+        def news() -> None:
+            self._feed.look()
+
+        return Beside(command, path, self._page, self.telemetry, given, lambda: self._snapshot, heard, news)
 
     def _kill(self) -> None:
         for process in self._processes:
@@ -355,6 +408,8 @@ class Parent:
 
     def _leave_at_once(self, status: int) -> None:
         self._kill()
+        if self._beside is not None:
+            self._beside.kill()
         os._exit(status)
 
 
@@ -364,3 +419,8 @@ def _descriptors(seats: Iterable[list[socket.socket]]) -> list[list[int]]:
 
 def _seats(settings: Settings) -> int:
     return settings.server.workers or len(os.sched_getaffinity(0))
+
+
+def _purging(snapshot: Snapshot) -> Rates:
+    limits = snapshot.settings.limits
+    return Rates(limits.purges, limits.burst_purges)

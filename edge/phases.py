@@ -63,11 +63,13 @@ async def parse(ctx: Context) -> None:
 
 
 async def authorize(ctx: Context) -> None:
-    """Decide who may see it: an open asset everybody, any other who has a token for it; such answers are private."""
+    """Decide who may see it: an open asset everybody, any other who has a token for it, and a lease; such answers are private."""
     gate, (token, carrier) = ctx.node.gate, ctx.credential or (None, "")
     ctx.token = await gate.admits(ctx.asset, token, gate.asked(ctx.request, ctx.path, ctx.peer, ctx.client))
     if ctx.token is not None:
         ctx.node.rates.ask_with(ctx.token.session)
+        lease = await ctx.node.leasing.hold(ctx.token, ctx.asset, ctx.client, carrier)
+        ctx.follow(lease, ctx.token, ctx.cut)
         ctx.stale = ctx.node.feed.stale
         if ctx.stale:
             ctx.node.telemetry.count("stale_authorizations")

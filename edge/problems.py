@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from http import HTTPStatus
 
 from aiohttp import web
 
 from edge.cors import METHODS
-from streamgate.errors import CODES, StreamGateError
+from streamgate.core import problems
+from streamgate.core.problems import MEDIA_TYPE
+from streamgate.errors import StreamGateError
 
-MEDIA_TYPE = "application/problem+json"
 TOKEN_SCHEME = "CTA-Common-Access-Token"
+RENEW = "/api/v1/playback/renew"
 
 _BY_STATUS = {404: "not_found", 405: "method_not_allowed", 417: "expectation_failed", 431: "head_too_large"}
 
@@ -36,17 +37,9 @@ def headers(error: StreamGateError, retry_after: int) -> dict[str, str]:
 
 
 def body(error: StreamGateError, status: int | None = None) -> bytes:
-    """The problem as JSON. Its type is about:blank, so its title is the status's; ``code`` says more."""
-    status = status or error.status
-    problem = {
-        "type": "about:blank",
-        "title": HTTPStatus(status).phrase,
-        "status": status,
-        "code": error.code,
-        "detail": error.detail if error.code != "internal" else CODES["internal"].meaning,
-        "retryable": error.retryable,
-    }
-    return json.dumps(problem, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    """The problem as JSON; a session that may not go on is told where to renew."""
+    members = {"renew": RENEW} if error.status == 401 and error.code.startswith("session_") else {}
+    return problems.body(error, status, **members)
 
 
 def response(error: StreamGateError, retry_after: int, status: int | None = None) -> web.Response:

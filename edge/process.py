@@ -9,20 +9,20 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Literal
 
 from edge.control import Channel, Message
-from edge.orders import Orders
 from edge.shared import Page
 from streamgate.errors import StreamGateError
 
 State = Literal["starting", "serving", "leaving", "ended"]
+_WORKER = ("-m", "edge.worker")
 _EXIT = {-number: name for name, number in vars(signal).items() if isinstance(number, signal.Signals)}
 
 
 class Process:
-    """One worker. ``page`` gets its slot back when it ends."""
+    """One worker, or the process beside them. ``page`` gets its slot back when it ends."""
 
     def __init__(self, process: asyncio.subprocess.Process, channel: Channel, page: Page, slot: int) -> None:
         self.pid = process.pid
@@ -32,6 +32,10 @@ class Process:
         self.closed = asyncio.Event()
         """Set when it accepts no more connections."""
         self.cut = 0
+        self.on_serving: Callable[[], None] = lambda: None
+        """Called when it has become one that serves."""
+        self.on_news: Callable[[], None] = lambda: None
+        """Called when it has written events into the store."""
         self._process = process
         self._channel = channel
         self._page = page
@@ -44,8 +48,10 @@ class Process:
         """Ends with the process, with its exit code."""
 
     @classmethod
-    async def start(cls, page: Page, orders: Callable[[int, int], Orders]) -> Process:
-        """Start a worker; ``orders`` makes what it is told of its end of the channel and its slot.
+    async def start(
+        cls, page: Page, orders: Callable[[int, int], tuple[bytes, list[int]]], command: Sequence[str] = _WORKER
+    ) -> Process:
+        """Start it; ``orders`` makes of its end of the channel and its slot what it is told, and lists what it inherits.
 
         Raises ``worker_failed`` where the system has no more processes or files.
         """
@@ -53,17 +59,16 @@ class Process:
         ours, theirs = socket.socketpair()
         try:
             with theirs:
-                given = orders(theirs.fileno(), slot)
+                given, descriptors = orders(theirs.fileno(), slot)
                 # -P: the folder that the server was started in is no place for modules. A new process, so new code.
                 process = await asyncio.create_subprocess_exec(
                     sys.executable,
                     "-P",
                     *(f"-W{option}" for option in sys.warnoptions),
-                    "-m",
-                    "edge.worker",
+                    *command,
                     stdin=asyncio.subprocess.PIPE,
                     stdout=asyncio.subprocess.DEVNULL,
-                    pass_fds=given.descriptors,
+                    pass_fds=descriptors,
                 )
         except OSError as error:
             ours.close()
@@ -71,7 +76,7 @@ class Process:
             raise StreamGateError("worker_failed", str(error)) from error
         page.own(slot, process.pid)
         assert process.stdin is not None
-        process.stdin.write(given.encode())
+        process.stdin.write(given)
         process.stdin.close()
         return cls(process, await Channel.over(ours), page, slot)
 
@@ -129,6 +134,7 @@ class Process:
                     # Whatever it was told before this it will have done before it serves.
                     self.state = "serving"
                     self.tell({"do": "serve"})
+                    self.on_serving()
                 case {"ready": True} if not self._ready.done():
                     self._ready.set_result(None)
                 case {"failed": {"code": code, "detail": detail}} if not self._ready.done():
@@ -137,6 +143,8 @@ class Process:
                     self._asked[number].set_result(None)
                 case {"told": told, "id": number} if number in self._followed:
                     self._followed[number].put_nowait(told)
+                case {"news": True}:
+                    self.on_news()
                 case {"closed": True}:
                     self.closed.set()
                 case {"stopped": True, "cut": cut}:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, cast, get_args
 
@@ -69,6 +69,30 @@ def decode(subject: bytes) -> Purge:
     except (ValueError, AttributeError, TypeError, KeyError, RecursionError):
         pass
     raise StreamGateError("request_malformed", "this is no purge")
+
+
+def everything(now: float) -> Purge:
+    """A purge of all there is, which says all that earlier ones said."""
+    return Purge("prefix", _ROOT, False, int(now), secrets.token_hex(8))
+
+
+def superseded(event: Event, held: Iterable[Event]) -> list[Event]:
+    """The purges among those ``held`` that ``event`` makes needless: it is one of everything, and they were asked for before.
+
+    By any node's clock: another node may not have heard yet of what was asked for since, though it has of this one.
+    """
+    whole = _decoded(event)
+    if whole is None or (whole.kind, whole.subject, whole.soft) != ("prefix", _ROOT, False):
+        return []
+    before = whole.at - SLACK_S
+    return [each for each in held if (purge := _decoded(each)) is not None and purge.at <= before]
+
+
+def _decoded(event: Event) -> Purge | None:
+    try:
+        return decode(event.subject) if event.type == "purge" else None
+    except StreamGateError:
+        return None
 
 
 def asked(text: str, now: float) -> Purge:
@@ -190,9 +214,11 @@ class Purges:
         """What became of an object of this node's disk that was begun when ``number`` was the last purge's, and ``made``
         then (s since 1970).
 
-        The number is right whatever the clock does; the time, where the feed began anew and counts from 1 again.
+        The number is right whatever the clock does: those of a feed that began anew are higher than all before. Where the
+        clock was set back in between they are not; then an object has one that is yet to come, and its time is asked.
         """
-        return self._verdict(key, lambda mark: number < mark.number or made < mark.before)
+        ahead = number > self.number
+        return self._verdict(key, lambda mark: number < mark.number or (ahead and made < mark.before))
 
     def after(self, key: str, made: int) -> bool:
         """Whether ``key`` was purged, hard or softly, after ``made`` (s since 1970, by any node's clock)."""

@@ -1,4 +1,4 @@
-"""What is revoked: sessions and keys, each until the last token that it concerns has ended by itself.
+"""What is revoked: keys, sessions and whatever these hang on, each until the last token that it concerns has ended by itself.
 
 And all that matters of a feed, purges included: what a store is told that began anew.
 """
@@ -9,12 +9,21 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+from edge.purges import superseded
 from streamgate.storage.kv.events import Event, EventType
 
 FOREVER = 2**63 - 1
 """``until`` of what has no end."""
 
-KINDS: dict[str, EventType] = {"session": "revoke.session", "kid": "revoke.key"}
+KINDS: dict[str, EventType] = {
+    "session": "revoke.session",
+    "kid": "revoke.key",
+    "token": "revoke.token",
+    "grant": "revoke.grant",
+    "account": "revoke.account",
+    "entitlement": "revoke.entitlement",
+    "asset": "revoke.asset",
+}
 """What can be revoked here, by the names that operators use."""
 
 
@@ -23,6 +32,7 @@ class Verifier(Protocol):
 
     def revoke_session(self, session: bytes, until: int, /) -> None: ...
     def revoke_kid(self, kid: bytes, until: int, /) -> None: ...
+    def revoke_token(self, digest: bytes, until: int, /) -> None: ...
     def forget(self, now: int, /) -> int: ...
 
 
@@ -44,8 +54,8 @@ class Revocations:
             self._forward(kind, subject, until)
 
     def apply(self, event: Event) -> None:
-        """Take an event of the feed into force; those of other kinds change nothing here."""
-        if event.type not in KINDS.values():
+        """Take an event of the feed into force; purges change nothing here."""
+        if event.type == "purge":
             return
         what, until = (event.type, event.subject), FOREVER if event.until is None else event.until
         self._until[what] = max(until, self._until.get(what, 0))
@@ -66,8 +76,12 @@ class Revocations:
     def _forward(self, kind: EventType, subject: bytes, until: int) -> None:
         if self._verifier is None:
             return
-        revoke = self._verifier.revoke_session if kind == "revoke.session" else self._verifier.revoke_kid
-        revoke(subject, until)
+        if kind == "revoke.session":
+            self._verifier.revoke_session(subject, until)
+        elif kind == "revoke.key":
+            self._verifier.revoke_kid(subject, until)
+        elif kind == "revoke.token":
+            self._verifier.revoke_token(subject, until)
 
 
 class Held:
@@ -85,9 +99,23 @@ class Held:
         """How much is revoked."""
         return len({(event.type, event.subject) for event in self._events.values() if event.type != "purge"})
 
-    def apply(self, event: Event) -> None:
-        """Hold one more; one that is held already changes nothing."""
-        self._events.setdefault(event.uid, event)
+    @property
+    def purges(self) -> int:
+        """How many purges matter still."""
+        return sum(event.type == "purge" for event in self._events.values())
+
+    def apply(self, event: Event) -> list[Event]:
+        """Hold one more; those that need not be held any more, for it is a purge of everything.
+
+        One that is held already changes nothing.
+        """
+        if event.uid in self._events:
+            return []
+        needless = superseded(event, self._events.values())
+        for each in needless:
+            del self._events[each.uid]
+        self._events[event.uid] = event
+        return needless
 
     def events(self) -> list[Event]:
         """All of them."""

@@ -10,6 +10,7 @@ from edge.library import BucketLibrary, FolderLibrary
 from edge.node import Node, make_node
 from edge.remuxes import Remuxes
 from edge.tiers.indexes import DiskIndexes, SharedIndexes
+from streamgate.access.keys import AnyKey
 from streamgate.core.health import Health
 from streamgate.core.lifecycle import Role
 from streamgate.core.logging import get_logger
@@ -30,6 +31,7 @@ def streaming(
     limits: int | None = None,
     *,
     replacing: bool = False,
+    auth: str = "",
 ) -> tuple[Role, Node]:
     """The role that cuts and serves media of ``root``, a path or s3://bucket/prefix, and the node its requests run on; the
     rest as for ``make_node``.
@@ -37,17 +39,23 @@ def streaming(
     remuxes = Remuxes(settings.edge.remux_jobs, telemetry)
     bucket = BucketLibrary(root, settings, telemetry) if "://" in root else None
     library = bucket or FolderLibrary(Path(root), settings.media, settings.server.data_folder, remuxes)
+    known = _keys(settings)
     node = make_node(
         settings,
         library,
         telemetry,
         health,
-        _verifier(settings),
+        Verifier([key.verifying() for key in known], settings.foreign.remembered),
         limits,
         replacing=replacing,
+        auth=auth,
         remote=bucket is not None,
     )
-    keyring = Keyring(keys.Folder(*keys.place(settings)), node.gate.verifier, settings.tokens.revalidate)
+    keyring = Keyring(
+        keys.Folder(*keys.place(settings)), node.gate.verifier, settings.tokens.revalidate, node.gate.foreign
+    )
+    if node.gate.foreign is not None:
+        node.gate.foreign.configure(known)
     library.indexes = DiskIndexes(node.tiers.disk)
 
     if bucket is not None:
@@ -65,9 +73,11 @@ def streaming(
             await node.assets.refs()
         await node.gate.start()
         keyring.start()
+        await node.leasing.start()
 
     async def stop() -> None:
         await keyring.stop()
+        await node.leasing.stop()
         remuxes.close()
         if bucket is not None:
             await bucket.stop()
@@ -79,12 +89,12 @@ def streaming(
     return Role("streaming", start=start, ready=ready, stop=stop), node
 
 
-def _verifier(settings: Settings) -> Verifier:
-    """With the keys of the settings; where none are configured and none can be kept, no token is believed."""
+def _keys(settings: Settings) -> list[AnyKey]:
+    """Those of the settings; where none are configured and none can be kept, no token is believed."""
     try:
-        return Verifier([key.verifying() for key in keys.configured(settings)])
+        return keys.configured(settings)
     except StreamGateError as error:
         if settings.tokens.keys or not isinstance(error.__cause__, OSError):
             raise
         _log.warning("no key of playback tokens", reason=error.detail)
-        return Verifier()
+        return []

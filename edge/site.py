@@ -44,6 +44,7 @@ class SharedFeed(Protocol):
 
     async def adopt(self, events: list[Event]) -> int: ...
     async def events(self, after: Position | None = None, limit: int = ...) -> tuple[list[Event], Position]: ...
+    async def drop(self, events: list[Event]) -> int: ...
     async def prune(self) -> int: ...
     async def close(self) -> None: ...
 
@@ -79,6 +80,8 @@ class Site:
         self._published: Position | None = None
         self._there: dict[bytes, int | None] = {}
         """The uids of what is in the shared feed, each with its end."""
+        self._needless: list[Event] = []
+        """What is to be removed from the shared feed."""
         self._publish_at = 0.0
         self._wanted = asyncio.Event()
         self._told: tuple[object, ...] = ()
@@ -87,6 +90,7 @@ class Site:
         self._pruned = passed()
         self._set_back = Setbacks(clock, passed)
         feed.on_events = self._wanted.set
+        feed.on_needless = self._needless.extend
 
     async def run(self) -> None:
         """Exchange events for ever: at once when there are new ones here, else so often."""
@@ -149,7 +153,11 @@ class Site:
                 self._there.update((event.uid, event.until) for event in lacking)
             self._published = position
             if not events:
-                return
+                break
+        if self._needless:
+            # Only now: what says all that they said is there.
+            await self._shared.drop(self._needless)
+            self._needless.clear()
 
     async def close(self) -> None:
         """Publish what is left, if that can be done at once, and let go of the shared feed."""

@@ -8,7 +8,7 @@ from dataclasses import asdict
 
 from edge.control import Message
 from edge.process import Process
-from edge.warming import Order, Progress
+from edge.warm_orders import Order, Progress
 from streamgate.errors import StreamGateError
 
 # Workers that it is handed to one after another, should they stop or die.

@@ -1,5 +1,6 @@
-"""Common Access Tokens: base64url, then COSE_Mac0, then key, then MAC, and only then claims. HMAC-SHA256 and nothing else.
+"""Common Access Tokens: base64url, then the envelope, then key, then MAC, and only then claims.
 
+Of algorithms HMAC-SHA256 and nothing else: a signature (COSE_Sign1) is right if somebody told so, who had the time to look.
 CTA-5007; RFC 8392 (CWT), RFC 9052 and 9053 (COSE), RFC 8949 (CBOR), RFC 9164 (networks). Claims are yes, no or unknown,
 and unknown is a refusal: what is not evaluated here restricts nevertheless.
 """
@@ -11,10 +12,10 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memcpy, memset
 
 from streamgate.native.cbor cimport (
-    cbor_float, cbor_head, cbor_label, cbor_map, cbor_next_is, cbor_next_label, cbor_open_array, cbor_open_map,
-    cbor_read_head, cbor_read_label, cbor_read_string, cbor_skip, cbor_small,
+    cbor_float, cbor_head, cbor_next_is, cbor_open_array, cbor_read_head, cbor_read_string, cbor_skip,
 )
 from streamgate.native.claims cimport NO, UNKNOWN, YES, Asked, Claims, bit_of, components, methods, networks, read_claims
+from streamgate.native.cose cimport COVERED, Envelope, put_covered, read_envelope
 
 from streamgate.errors import StreamGateError
 
@@ -52,114 +53,11 @@ OPENSSL = OpenSSL_version(OPENSSL_VERSION).decode()
 
 cdef enum:
     MAC = 32
+    HS256 = 5               # RFC 9053 section 3.1; the next two: sections 2.1, RFC 8230 section 2
+    ES256 = -7
+    PS256 = -37
     GRACE = 30              # s after exp in which a token still counts; fixed
     SKEW = 60               # s before nbf in which it counts already
-
-cdef struct Envelope:
-    int tag
-    const uint8_t* protected
-    size_t protected_size
-    const uint8_t* unprotected
-    bint has_algorithm
-    int64_t algorithm       # 0: none that a small number names
-    const uint8_t* kid      # NULL: none
-    size_t kid_size
-    const uint8_t* payload
-    size_t payload_size
-    const uint8_t* mac
-    size_t mac_size
-    bint unknown            # a header that must be understood is not
-
-
-# The envelope (RFC 9052 sections 3 and 6).
-
-cdef int read_headers(const uint8_t** at, const uint8_t* end, bint protected, Envelope* e) noexcept nogil:
-    cdef cbor_map headers
-    cdef cbor_label label
-    cdef const uint8_t* text
-    cdef size_t size
-    cdef uint64_t count
-    cdef int64_t key
-    if cbor_open_map(at, end, 1, &headers) < 0:
-        return -1
-    while headers.left:
-        if cbor_next_label(at, end, &headers, &label) < 0:
-            return -1
-        key = cbor_small(&label)
-        if key == 1:
-            # Never in both (RFC 9052 section 3); an unprotected one does not count.
-            if (not protected and e.has_algorithm) or cbor_read_label(at, end, &label) < 0:
-                return -1
-            if protected:
-                e.has_algorithm = True
-                e.algorithm = cbor_small(&label) if label.major != 3 else 0
-        elif key == 2:                              # crit: keys of headers that must be understood
-            if not protected or cbor_open_array(at, end, 2, &count) < 0 or count == 0:
-                return -1
-            while count:
-                if cbor_read_label(at, end, &label) < 0:
-                    return -1
-                e.unknown = e.unknown or cbor_small(&label) not in (1, 4)
-                count -= 1
-        elif key == 4:
-            if cbor_read_string(at, end, 2, &text, &size) < 0:
-                return -1
-            if e.kid != NULL and (size != e.kid_size or memcmp(text, e.kid, size) != 0):
-                return -1
-            e.kid = text
-            e.kid_size = size
-        elif cbor_skip(at, end, 2) < 0:
-            return -1
-    return 0
-
-
-cdef int read_envelope(const uint8_t* at, const uint8_t* end, Envelope* e) noexcept nogil:
-    cdef cbor_head head
-    cdef uint64_t count
-    cdef const uint8_t* inside
-    memset(e, 0, sizeof(Envelope))
-    if cbor_read_head(&at, end, &head) < 0 or head.major != 6:
-        return -1
-    if head.value == 61 and (cbor_read_head(&at, end, &head) < 0 or head.major != 6):
-        return -1
-    if head.value != 17 and head.value != 18:
-        return -1
-    e.tag = <int> head.value
-    if cbor_open_array(&at, end, 1, &count) < 0 or count != 4:
-        return -1
-    if cbor_read_string(&at, end, 2, &e.protected, &e.protected_size) < 0:
-        return -1
-    inside = e.protected
-    if e.protected_size:        # an empty one is an empty map
-        if read_headers(&inside, e.protected + e.protected_size, True, e) < 0 or inside != e.protected + e.protected_size:
-            return -1
-    e.unprotected = at
-    if read_headers(&at, end, False, e) < 0:
-        return -1
-    if cbor_read_string(&at, end, 2, &e.payload, &e.payload_size) < 0:
-        return -1
-    if cbor_read_string(&at, end, 2, &e.mac, &e.mac_size) < 0:
-        return -1
-    return 0 if at == end else -1
-
-
-cdef size_t put_string(uint8_t* out, const uint8_t* text, size_t size) noexcept nogil:
-    """A byte string in its shortest form, as MACs want it (RFC 9052 section 9); it is below 64 KiB."""
-    cdef size_t n = 1
-    if size < 24:
-        out[0] = <uint8_t> (0x40 | size)
-    elif size < 256:
-        out[0] = 0x58
-        out[1] = <uint8_t> size
-        n = 2
-    else:
-        out[0] = 0x59
-        out[1] = <uint8_t> (size >> 8)
-        out[2] = <uint8_t> size
-        n = 3
-    memcpy(out + n, text, size)
-    return n + size
-
 
 # Keys, tokens, and who looks at both.
 
@@ -187,22 +85,26 @@ cdef tuple encoded(texts):
 @cython.no_gc
 cdef class Key:
     def __init__(self, bytes kid not None, bytes secret not None, *, str issuer not None, audience=(),
-                 require=("iss", "exp", "cti", "aud"), prefixes=()):
+                 require=("iss", "exp", "cti", "aud"), prefixes=(), bint leased=True, int algorithm=HS256):
         cdef uint8_t pad[64]
         cdef SHA256_CTX* states
         cdef size_t i
         cdef uint8_t fill
-        if not kid or len(secret) < MAC:
-            raise StreamGateError("config_invalid", f"a key has a kid and a secret of at least {MAC} bytes")
+        if algorithm not in (HS256, ES256, PS256) or (leased and algorithm != HS256):
+            raise StreamGateError("config_invalid", "a key is for HS256, or of another issuer and for ES256 or PS256")
+        if not kid or (len(secret) < MAC if algorithm == HS256 else len(secret) != 0):
+            raise StreamGateError("config_invalid", f"a key has a kid and, for HS256 alone, a secret of at least {MAC} bytes")
         if unknown := sorted(set(require) - CLAIMS.keys()):
             raise StreamGateError("config_invalid", f"{unknown[0]!r} is no claim that can be required")
-        self.kid, self.issuer = kid, issuer
+        self.kid, self.issuer, self.leased, self.algorithm = kid, issuer, leased, algorithm
         self.audience, self.require, self.prefixes = tuple(audience), tuple(require), tuple(prefixes)
         self.issuer_text = issuer.encode()
         self.audience_texts, self.prefix_texts = encoded(audience), encoded(prefixes)
         self.required = 0
         for name in require:
             self.required |= bit_of(CLAIMS[name])
+        if algorithm != HS256:
+            return
         if self.states == NULL:
             self.states = malloc(2 * sizeof(SHA256_CTX))
             if self.states == NULL:
@@ -240,6 +142,11 @@ cdef class Key:
         SHA256_Update(&context, digest, MAC)
         SHA256_Final(digest, &context)
         return CRYPTO_memcmp(digest, tag, MAC) == 0
+
+    cdef bytes identify(self, bytes covered):
+        """What a token is known by, however its envelope, or its signature, is written."""
+        cdef bytes named = self.kid + covered
+        return digest_of(<const uint8_t*> PyBytes_AS_STRING(named), len(named))
 
     cdef bint covers(self, const uint8_t* path, size_t size) noexcept:
         """Whether its tokens may open ``path`` at all."""
@@ -349,12 +256,19 @@ cdef object judge(Verifier verifier, Token token, str method, str scheme, str ho
     return None
 
 
-cdef Token make(Verifier verifier, Key key, const Envelope* envelope, const Claims* claims):
-    cdef Token token = Token.__new__(Token)
-    cdef const uint8_t* begin = envelope.payload
+cdef bytes digest_of(const uint8_t* data, size_t size):
     cdef uint8_t digest[MAC]
     cdef SHA256_CTX context
-    token.key = key
+    SHA256_Init(&context)
+    SHA256_Update(&context, data, size)
+    SHA256_Final(digest, &context)
+    return digest[:MAC]
+
+
+cdef Token make(Verifier verifier, Key key, const Envelope* envelope, const Claims* claims, bytes digest, bytes identity):
+    cdef Token token = Token.__new__(Token)
+    cdef const uint8_t* begin = envelope.payload
+    token.key, token.digest, token.identity = key, digest, identity
     token.payload = PyBytes_FromStringAndSize(<const char*> begin, envelope.payload_size)
     token.generation, token.revocations = verifier.generation, verifier.revocations
     token.deadline = claims.exp + GRACE if claims.present & bit_of(4) else INT64_MAX
@@ -367,37 +281,39 @@ cdef Token make(Verifier verifier, Key key, const Envelope* envelope, const Clai
         token.handle_size = min(claims.cti_size, <size_t> SESSION)
         memcpy(token.handle, claims.cti, token.handle_size)
     else:
-        # The MAC covers all that counts, where a token's characters could be written in another way.
-        SHA256_Init(&context)
-        SHA256_Update(&context, envelope.mac, MAC)
-        SHA256_Final(digest, &context)
+        # The MAC covers all that counts, where a token's characters, or a signature, could be written in another way.
+        identity = digest_of(envelope.mac, MAC) if key.algorithm == HS256 else identity
         token.handle_size = SESSION
-        memcpy(token.handle, digest, SESSION)
+        memcpy(token.handle, PyBytes_AS_STRING(identity), SESSION)
     return token
 
 
 @cython.final
 cdef class Verifier:
     def __cinit__(self):
-        self.keys, self.sessions, self.kids = [], {}, {}
+        self.keys, self.sessions, self.kids, self.tokens, self.known, self.ends = [], {}, {}, {}, {}, {}
 
-    def __init__(self, keys=()):
+    def __init__(self, keys=(), Py_ssize_t remembered=10_000):
+        if remembered < 1:
+            raise StreamGateError("internal", "at least one token is remembered")
+        self.remembered = remembered
         self.configure(keys)
 
     def configure(self, keys):
         cdef list given = list(keys)
         cdef Key key
         for key in given:
-            if key.states == NULL:
+            if key.algorithm == 0:
                 raise StreamGateError("internal", "a key that was not made")
-        if len({(<Key> key).kid for key in given}) != len(given):
+        if len({((<Key> key).kid, (<Key> key).algorithm) for key in given}) != len(given):
             raise StreamGateError("config_invalid", "two keys have one kid")
         self.keys = given
+        self.known.clear()          # a key may be another under the same name: signatures are looked at anew
         self.generation += 1
 
     @property
     def revoked(self):
-        return len(self.sessions) + len(self.kids)
+        return len(self.sessions) + len(self.kids) + len(self.tokens)
 
     def revoke_session(self, bytes session not None, until):
         if not session:
@@ -417,9 +333,35 @@ cdef class Verifier:
         self.kids.pop(kid, None)
         self.revocations += 1
 
+    def revoke_token(self, bytes digest not None, until):
+        self.tokens[digest] = max(until, self.tokens.get(digest, until))
+        if digest in self.known:
+            identity = self.known[digest]
+            self.tokens[identity] = max(until, self.tokens.get(identity, until))
+        self.revocations += 1
+
+    def restore_token(self, bytes digest not None):
+        self.tokens.pop(digest, None)
+        self.tokens.pop(self.known.get(digest), None)
+        self.revocations += 1
+
+    def remember(self, token, int64_t until):
+        cdef bytes digest, identity
+        key, _, _, digest, identity = self.covered(token)
+        if (<Key> key).leased:
+            refuse(SIGNATURE)
+        while len(self.known) >= self.remembered and digest not in self.known:
+            del self.known[next(iter(self.known))]
+        while len(self.ends) >= self.remembered and identity not in self.ends:
+            del self.ends[next(iter(self.ends))]
+        self.ends.setdefault(identity, until)
+        self.known[digest] = identity
+        if digest in self.tokens:
+            self.revoke_token(digest, self.tokens[digest])
+
     def forget(self, int64_t now):
         cdef int count = 0
-        for table in (self.sessions, self.kids):
+        for table in (self.sessions, self.kids, self.tokens):
             for name in [name for name, until in table.items() if until <= now]:
                 del table[name]
                 count += 1
@@ -427,6 +369,8 @@ cdef class Verifier:
 
     cdef bint is_revoked(self, Token token) except -1:
         if self.kids and token.key.kid in self.kids:
+            return True
+        if self.tokens and token.digest is not None and (token.digest in self.tokens or token.identity in self.tokens):
             return True
         return bool(self.sessions) and token.handle[:token.handle_size] in self.sessions
 
@@ -443,46 +387,53 @@ cdef class Verifier:
         cdef int code = self.stands(token)
         return token.decide(asked) if code == ACCEPTED else code
 
-    cdef Key find(self, const uint8_t* kid, size_t size):
+    cdef Key find(self, const Envelope* envelope):
         cdef Key key
-        for key in self.keys:
-            if <size_t> PyBytes_GET_SIZE(key.kid) == size and memcmp(PyBytes_AS_STRING(key.kid), kid, size) == 0:
-                return key
+        if envelope.kid != NULL:
+            for key in self.keys:
+                if (<size_t> PyBytes_GET_SIZE(key.kid) == envelope.kid_size and key.algorithm == envelope.algorithm
+                        and memcmp(PyBytes_AS_STRING(key.kid), envelope.kid, envelope.kid_size) == 0):
+                    return key
         return None
 
-    cdef Token verify(self, const uint8_t* token, size_t size, int* code):
-        cdef uint8_t raw[MAX_BYTES]
-        cdef uint8_t message[MAX_BYTES + 16]
-        cdef Envelope envelope
-        cdef Claims claims
+    cdef Key open(self, const uint8_t* token, size_t size, uint8_t* raw, Envelope* envelope, int* code):
+        """The key that a token names, and its envelope, in ``raw``; None, and why."""
         cdef Py_ssize_t length
-        cdef size_t n
-        cdef const uint8_t* at
-        cdef const uint8_t* end
-        cdef Key key
-        cdef Token found
         code[0] = TOO_LONG
         if size > MAX_TOKEN:
             return None
         code[0] = MALFORMED
         length = base64url_decode(token, size, raw)
-        if length < 0 or read_envelope(raw, raw + length, &envelope) < 0:
+        if length < 0 or read_envelope(raw, raw + length, envelope) < 0:
             return None
         code[0] = ALGORITHM
-        if envelope.algorithm != 5 if envelope.tag == 17 else envelope.algorithm not in (-7, -37):
+        if envelope.algorithm != HS256 if envelope.tag == 17 else envelope.algorithm not in (ES256, PS256):
             return None
-        code[0] = KEY           # keys are HMAC's: for signatures there is none
-        key = self.find(envelope.kid, envelope.kid_size) if envelope.tag == 17 and envelope.kid != NULL else None
+        code[0] = KEY
+        return self.find(envelope)
+
+    cdef Token verify(self, const uint8_t* token, size_t size, int* code):
+        cdef uint8_t raw[MAX_BYTES]
+        cdef uint8_t message[MAX_BYTES + COVERED]
+        cdef Envelope envelope
+        cdef Claims claims
+        cdef size_t n
+        cdef const uint8_t* at
+        cdef const uint8_t* end
+        cdef Key key = self.open(token, size, raw, &envelope, code)
+        cdef Token found
+        cdef bytes digest = None, identity = None
         if key is None:
             return None
         code[0] = SIGNATURE
-        memcpy(message, b"\x84\x64MAC0", 6)
-        n = 6 + put_string(message + 6, envelope.protected, envelope.protected_size)
-        message[n] = 0x40
-        n += 1
-        n += put_string(message + n, envelope.payload, envelope.payload_size)
-        if envelope.mac_size != MAC or not key.authentic(message, n, envelope.mac):
+        n = put_covered(message, &envelope)
+        if key.algorithm == HS256 and (envelope.mac_size != MAC or not key.authentic(message, n, envelope.mac)):
             return None
+        if not key.leased:          # whose signature, and first sight, somebody must have told of
+            digest = digest_of(token, size)
+            identity = self.known.get(digest)
+            if identity is None or identity not in self.ends:
+                return None
         code[0] = MALFORMED
         at, end = envelope.payload, envelope.payload + envelope.payload_size
         if read_claims(&at, end, 1, &claims) < 0 or at != end:
@@ -498,11 +449,30 @@ cdef class Verifier:
         if claims.aud != NULL and not key.meant(claims.aud, end):
             return None
         code[0] = REVOKED
-        found = make(self, key, &envelope, &claims)
+        found = make(self, key, &envelope, &claims, digest, identity)
         if self.is_revoked(found):
             return None
+        if identity is not None:
+            found.deadline = min(found.deadline, <int64_t> self.ends[identity])
         code[0] = ACCEPTED
         return found
+
+    def covered(self, token):
+        cdef list held = []
+        cdef size_t size, n
+        cdef const uint8_t* text = borrow(token, &size, held)
+        cdef uint8_t raw[MAX_BYTES]
+        cdef uint8_t message[MAX_BYTES + COVERED]
+        cdef Envelope envelope
+        cdef int code = ACCEPTED
+        cdef Key key = self.open(text, size, raw, &envelope, &code)
+        if key is None:
+            refuse(code)
+        n = put_covered(message, &envelope)
+        if key.algorithm == HS256 and (envelope.mac_size != MAC or not key.authentic(message, n, envelope.mac)):
+            refuse(SIGNATURE)
+        covered = message[:n]
+        return key, covered, envelope.mac[:envelope.mac_size], digest_of(text, size), key.identify(covered)
 
     def read(self, token):
         cdef list held = []

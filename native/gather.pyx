@@ -226,6 +226,42 @@ cdef class Plan:
             self.copy(source, base, held, out + taken, position + taken - ahead, left - taken)
         return answer
 
+    @property
+    def ascending(self):
+        cdef size_t i
+        for i in range(1, self.count):
+            if self.runs[i].offset < self.runs[i - 1].offset + self.runs[i - 1].length:
+                return False
+        return True
+
+    def gather(self, const unsigned char[::1] data not None, uint64_t base, unsigned char[::1] out not None, start, done):
+        cdef uint64_t position, left, skip, offset, length, ahead = len(self.head), held = data.shape[0]
+        cdef size_t i
+        # In front of ``out`` there is no more room than behind it.
+        self.bounds(done, out.shape[0] - (done - start) if 0 <= start <= done else -1, &position, &left)
+        cdef uint64_t first = start
+        cdef char* at = <char*> &out[0] + (position - first) if left else NULL
+        if left and position < ahead:
+            length = min(left, ahead - position)
+            memcpy(at, PyBytes_AS_STRING(self.head) + position, length)
+            at += length
+            left -= length
+            position += length
+        i = self.run_at(position - ahead) if left else 0
+        while left:
+            skip = position - ahead - self.at[i]
+            offset = self.runs[i].offset + skip
+            if offset < base or offset - base >= held:
+                break
+            length = min(min(self.runs[i].length - skip, held - (offset - base)), left)
+            memcpy(at, &data[offset - base], length)
+            at += length
+            left -= length
+            position += length
+            if skip + length == self.runs[i].length:
+                i += 1
+        return position
+
     cdef int copy(self, const unsigned char* data, uint64_t base, uint64_t held, char* out, uint64_t position,
                   uint64_t left) except -1 nogil:
         """Copy ``left`` bytes of the payload from ``position`` on; ``data`` is the source's [base, base + held)."""

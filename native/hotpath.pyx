@@ -16,17 +16,19 @@ from libc.time cimport gmtime_r, strftime, time_t, tm
 from posix.time cimport CLOCK_MONOTONIC
 
 from streamgate.native.accesslog cimport AccessLog
-from streamgate.native.cat cimport Answer, Asked, MAX_TOKEN, Token, Verifier
+from streamgate.native.cat cimport Verifier
+from streamgate.native.claims cimport Asked
 from streamgate.native.clients cimport Client, Clients, Places, secure
 from streamgate.native.cmcd cimport CmcdLog
 from streamgate.native.http1 cimport Head, Limits, Method, Selection, Span, Verdict, names, parse, select
+from streamgate.native.leases cimport Leases, Shown
 from streamgate.native.limiter cimport Limiter
 from streamgate.native.receiver cimport Poller, Receiver, packed
 from streamgate.native.s3fifo cimport Cache
 from streamgate.native.sender cimport NS, clock, iovec, lines, part
 from streamgate.native.stored cimport Stored
 from streamgate.native.tally cimport (
-    ABORTED_CLIENT, ABORTED_TIMEOUT, HANDED, HITS, MISSES, REFUSED, TOKENS_READ, TOKENS_REMEMBERED, Tally,
+    ABORTED_CLIENT, ABORTED_TIMEOUT, HANDED, HITS, MISSES, REFUSED, Tally,
 )
 
 from streamgate.native import stored as _stored
@@ -52,6 +54,7 @@ cdef enum:
     TICKS = 8                   # looks at a connection within its shortest time limit
 
 cdef const char* TOKEN_NAME = b"CTA-Common-Access-Token"
+cdef const char* COOKIE_NAME = b"cta-common-access-token"     # our own spelling; the other one counts, too
 cdef bytes MAPPED = bytes(10) + b"\xff\xff"
 cdef const char* HTTPS = b"https"
 cdef const char* END = b"\r\n\r\n"
@@ -66,7 +69,7 @@ cdef inline const uint8_t* raw(bytes data) noexcept:
 
 @cython.final
 cdef class Factory:
-    def __cinit__(self, object loop, *, Cache cache not None, Verifier verifier=None, object open_assets=None,
+    def __cinit__(self, object loop, *, Cache cache not None, Verifier verifier=None, Leases leases=None, object open_assets=None,
                   object health not None, object fallback not None, object problem not None,
                   object unsatisfiable not None, object negotiate not None, object counters not None,
                   object trusts=None, object client=None, object cutter=None, Limiter by_address=None, Limiter by_token=None, AccessLog log=None,
@@ -80,7 +83,8 @@ cdef class Factory:
         self.by_origin, self.by_address, self.by_token, self.most = by_origin, by_address, by_token, connections
         self.head_timeout, self.keepalive_timeout = <int64_t> (head_timeout * NS), <int64_t> (keepalive_timeout * NS)
         self.send_timeout = <int64_t> (send_timeout * NS)
-        self.tick = min(max(min(self.head_timeout, self.keepalive_timeout, self.send_timeout) // TICKS, NS // 100), NS)
+        self.tick = min(max(min(self.head_timeout, self.keepalive_timeout, self.send_timeout) // TICKS, NS // 100), NS // 2)
+        self.leases = Leases(1, required=False) if leases is None else leases
         self.connections, self.codings, self.date_second, self.tally = set(), {}, -1, Tally(counters)
         self.poller, self.clients, self.reports, self.places = Poller(loop), Clients(client), reports, Places(per_address)
 
@@ -392,7 +396,9 @@ cdef class Protocol(Receiver):
         """End the connection where it has kept us waiting for too long."""
         cdef Factory factory = self.factory
         if self.out is not None:
-            if now - self.moved_since > factory.send_timeout:
+            if now - self.moved_since > factory.send_timeout or (
+                self.record.session_size and not self.shown.stays(factory.verifier, now)
+            ):
                 self.cut(ABORTED_TIMEOUT)
             return 0
         if self.ended:
@@ -430,7 +436,10 @@ cdef class Protocol(Receiver):
         cdef bint open_to_all, hit
         if factory.by_origin and head.origin.at != NULL or self.behind_proxy and not self.told(head):
             return 0
-        if head.cookie.at != NULL and memmem(head.cookie.at, head.cookie.size, TOKEN_NAME, strlen(TOKEN_NAME)) != NULL:
+        if head.cookie.at != NULL and (
+            memmem(head.cookie.at, head.cookie.size, TOKEN_NAME, strlen(TOKEN_NAME)) != NULL
+            or memmem(head.cookie.at, head.cookie.size, COOKIE_NAME, strlen(COOKIE_NAME)) != NULL
+        ):
             return 0
         if head.query.at != NULL and memmem(head.query.at, head.query.size, TOKEN_NAME, strlen(TOKEN_NAME)) != NULL:
             return 0
@@ -482,7 +491,7 @@ cdef class Protocol(Receiver):
         self.record.behind_token = path != head.path.at
         self.record.session_size = 0
         if not open_to_all:
-            self.record.session, self.record.session_size = self.token.handle, self.token.handle_size
+            self.record.session, self.record.session_size = self.shown.token.handle, self.shown.token.handle_size
         if self.reports is not None: self.reports.take(head, &self.reported, hit, stored.fd >= 0)
         self.respond(head, stored)
         return 1
@@ -499,34 +508,20 @@ cdef class Protocol(Receiver):
 
     cdef bint permitted(self, const Head* head, const uint8_t* token, size_t token_size, const uint8_t* path,
                         size_t size) except -1:
-        """Whether the token is good, and good for this request; the last good one is remembered."""
+        """Whether the token is good, good for this request, and its session is held; the last good one is remembered."""
         cdef Factory factory = self.factory
         cdef Asked asked
-        cdef Token found
-        cdef int code
-        if token_size > MAX_TOKEN:
-            return False
         asked.method, asked.method_size = head.verb.at, head.verb.size
         asked.scheme, asked.scheme_size = <const uint8_t*> HTTPS, 5 if self.https else 4
         asked.host, asked.host_size = head.host.at, head.host.size
         asked.path, asked.path_size = path, size
         asked.address, asked.address_size = self.address, self.address_size
         asked.now = self.now // NS
-        if (
-            self.token is not None
-            and <size_t> PyBytes_GET_SIZE(self.token_text) == token_size
-            and memcmp(raw(self.token_text), token, token_size) == 0
-        ):
-            code = factory.verifier.decide(self.token, &asked)
-            if code != Answer.KEY:
-                self.tally.row[TOKENS_REMEMBERED] += 1
-                return code == Answer.ACCEPTED
-        found = factory.verifier.verify(token, token_size, &code)
-        self.tally.row[TOKENS_READ] += 1
-        if found is None:
-            return False
-        self.token, self.token_text = found, PyBytes_FromStringAndSize(<const char*> token, token_size)
-        return factory.verifier.decide(found, &asked) == Answer.ACCEPTED
+        if self.shown is None:
+            self.shown = Shown()
+        return self.shown.admits(
+            factory.verifier, factory.leases, token, token_size, &asked, self.began, self.behind_proxy, self.tally
+        )
 
     cdef bint admitted(self, bint with_token) noexcept:
         """Whether the client may ask so often. Last of all: what is handed on is counted by those who get it."""
@@ -537,7 +532,7 @@ cdef class Protocol(Receiver):
         ):
             return False
         return not with_token or factory.by_token is None or not factory.by_token.admit(
-            self.token.handle, self.token.handle_size, self.began
+            self.shown.token.handle, self.shown.token.handle_size, self.began
         )
 
     cdef int respond(self, const Head* head, Stored stored) except -1:

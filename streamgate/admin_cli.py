@@ -8,6 +8,8 @@ import click
 
 from streamgate.admin_client import Where, options
 
+_IN_HEX = ("session", "token", "grant")  # the others are texts
+
 
 @click.group()
 @options
@@ -47,14 +49,20 @@ def drain(where: Where) -> None:
 @admin.command()
 @click.option("--session", help="The session, in hex: the first 16 bytes of the tokens' cti; a shorter cti as a whole.")
 @click.option("--kid", help="The key, as its name is written in the settings: all its tokens.")
+@click.option("--token", help="One token of another issuer: the SHA-256 of its characters, in hex.")
+@click.option("--grant", help="A grant, in hex: all its sessions.")
+@click.option("--account", help="An account by its opaque id, which tokens have as sub: all its sessions.")
+@click.option("--entitlement", help="What grants were given for, by its opaque id: all their sessions.")
+@click.option("--asset", help="An asset's id: all its sessions.")
 @click.option(
     "--exp", type=int, help="When the last of these tokens expires, s since 1970. Without it: revoked for good."
 )
 @click.pass_obj
-def revoke(where: Where, session: str | None, kid: str | None, exp: int | None) -> None:
-    """Refuse all tokens of a session or a key from now on; done when every worker does."""
-    if (session is None) == (kid is None):
-        raise click.UsageError("Name either a session or a kid.")
-    what = {"session": session} if session is not None else {"kid": (kid or "").encode().hex()}
+def revoke(where: Where, /, exp: int | None, **given: str | None) -> None:
+    """Refuse all tokens of a session, a key, … or one token from now on; done when every worker does."""
+    named = {kind: text for kind, text in given.items() if text is not None}
+    if len(named) != 1:
+        raise click.UsageError("Name one thing to revoke.")
+    what = {kind: text if kind in _IN_HEX else text.encode().hex() for kind, text in named.items()}
     where.ask("POST", "/revocations", {**what, "exp": exp})
     click.echo("revoked in every worker")

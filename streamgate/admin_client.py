@@ -54,6 +54,8 @@ class Where:
         """The answer, and who gives it."""
         connection, name = self._connection()
         headers = {"Authorization": f"Bearer {_token(self.token_file)}"} if self.url and self.token_file else {}
+        if body is not None:
+            headers["Content-Type"] = "application/json"
         try:
             connection.request(method, path, None if body is None else json.dumps(body), headers)
             yield connection.getresponse(), name

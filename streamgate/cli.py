@@ -11,8 +11,7 @@ import gc
 import importlib
 import os
 import sys
-import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,19 +20,24 @@ import click
 from streamgate.errors import StreamGateError
 
 if TYPE_CHECKING:
-    from streamgate.storage.assets import Asset, AssetRef
+    from streamgate.storage.assets import Asset
 
 # NumPy's linear algebra starts a thread a core when it is imported; nothing here uses it.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
-_STORE_WAIT_S = 3.0  # for a store's first answer, before the workers go on trying
-
+_BESIDE = ("-m", "streamgate.control.process")  # what runs the auth role
 INTERRUPTED = 130  # 128 + SIGINT, as shells tell it
 
 
 # Groups of commands in modules of their own, imported where they are asked for.
-_GROUPS = {"admin": "streamgate.admin_cli", "cache": "streamgate.cache_cli", "token": "streamgate.token_cli"}
+_GROUPS = {
+    "accounts": "streamgate.accounts_cli",
+    "admin": "streamgate.admin_cli",
+    "cache": "streamgate.cache_cli",
+    "keys": "streamgate.keys_cli",
+    "token": "streamgate.token_cli",
+}
 
 
 class _Commands(click.Group):
@@ -102,9 +106,10 @@ def serve(path: str, host: str | None, port: int | None, config_file: Path | Non
     from streamgate.core.lifecycle import open_standard_streams
 
     open_standard_streams()
-    from edge.configuration import Configuration
-    from edge.parent import run
-    from streamgate.storage.assets import discover
+    with importing():
+        from edge.configuration import Configuration
+        from edge.parent import run
+        from streamgate.storage.discovery import discover
 
     server = {key: value for key, value in (("host", host), ("port", port)) if value is not None}
     configuration = Configuration(config_file, {"server": server} if server else {})
@@ -115,22 +120,18 @@ def serve(path: str, host: str | None, port: int | None, config_file: Path | Non
     if not found and not remote:
         raise StreamGateError("asset_not_found", f"{path}: no media file and no folder with an asset.toml")
 
-    def tell(url: str, refs: Iterable[AssetRef], first: str = "") -> None:
-        told = [first] if first else []
-        for ref in refs:
+    def announce(url: str) -> None:
+        # What is in a bucket the workers list, and nobody else.
+        told = [f"Watch      {url}/"]
+        for ref in found:
             told += [f"HLS        {url}/v/{ref.id}/main.m3u8", f"DASH       {url}/v/{ref.id}/main.mpd"]
-            told += [f"Gated      streamgate token mint {ref.id} --url {url}"] if ref.gated and not remote else []
+            told += [f"Gated      streamgate token mint {ref.id} --url {url}"] if ref.gated else []
             told += [f"Finding    {finding.detail} [{finding.code}]" for finding in ref.findings]
         # Names of files may be no UTF-8, and who started us may have gone: no reason not to serve.
         with contextlib.suppress(OSError):
-            click.echo("\n".join(told).encode("utf-8", "backslashreplace"), nl=bool(told))
+            click.echo("\n".join(told).encode("utf-8", "backslashreplace"))
 
-    def announce(url: str) -> None:
-        tell(url, found, f"Watch      {url}/")
-        if remote:  # nobody has to wait for that list
-            threading.Thread(target=lambda: tell(url, _look(path, config_file)), name="list", daemon=True).start()
-
-    sys.exit(run(configuration, path, announce=announce))
+    sys.exit(run(configuration, path, announce=announce, beside=_BESIDE))
 
 
 @main.command()
@@ -189,31 +190,6 @@ def _check_address(url: str, config_file: Path | None) -> None:
     parse(url, load(config_file).s3)
 
 
-def _look(url: str, config_file: Path | None) -> list[AssetRef]:
-    """The assets of a store. Raises what is wrong with its address; where it does not answer, that is told, and there are none."""
-    import asyncio
-
-    from streamgate.core.config import load
-    from streamgate.storage.discovery import of_objects
-    from streamgate.storage.objects.store import open_store
-
-    settings = load(config_file).s3
-
-    async def look() -> list[AssetRef]:
-        store = await open_store(url, settings)
-        try:
-            async with asyncio.timeout(_STORE_WAIT_S):
-                return of_objects([each async for each in store.list()])
-        except (StreamGateError, TimeoutError) as e:
-            code, detail = (e.code, e.detail) if isinstance(e, StreamGateError) else ("origin_unavailable", url)
-            click.echo(f"warning: the assets cannot be listed now: {detail} [{code}]", err=True)
-            return []
-        finally:
-            await store.close()
-
-    return asyncio.run(look())
-
-
 def _with_progress(asset: Asset, out: Path, ts: bool, trick_play: bool) -> int:
     from rich.console import Console
     from rich.progress import Progress
@@ -264,7 +240,11 @@ def config(config_file: Path | None, defaults: bool) -> None:
     """Print the settings in force; secrets are left out."""
     from streamgate.core.config import Settings, load, render_toml
 
-    click.echo(render_toml(Settings() if defaults else load(config_file)), nl=False)
+    settings = Settings() if defaults else load(config_file)
+    if outage := settings.leases.auth_outage:
+        longest = settings.leases.duration + outage
+        click.echo(f"# While the auth role is away, a viewer who was revoked there may stay for up to {longest:g} s.")
+    click.echo(render_toml(settings), nl=False)
 
 
 if __name__ == "__main__":

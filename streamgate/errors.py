@@ -29,6 +29,7 @@ CODES: dict[str, Code] = {
     "source_unreadable": Code(502, "origin", True, "the file cannot be read from its store"),
     "source_changed": Code(503, "origin", True, "the file was replaced while it was being read"),
     "origin_denied": Code(502, "origin", False, "the store of the sources does not let us"),
+    "origin_untrusted": Code(502, "origin", False, "nobody we trust vouches for the store of the sources"),
     "origin_unavailable": Code(503, "origin", True, "the store of the sources does not answer as it should"),
     "listing_too_long": Code(422, "creator", False, "there are more objects than the limit allows"),
     "source_truncated": Code(422, "creator", False, "the file ends before its boxes or samples do"),
@@ -66,6 +67,7 @@ CODES: dict[str, Code] = {
     "precondition_failed": Code(412, "viewer", False, "a condition of the request is not met"),
     "expectation_failed": Code(417, "viewer", False, "the expectation cannot be met"),
     "head_too_large": Code(431, "viewer", False, "the request's head is longer than allowed"),
+    "body_too_large": Code(413, "viewer", False, "the request's body is longer than allowed"),
     "head_timeout": Code(408, "viewer", True, "the request's head did not arrive in time"),
     "rate_limited": Code(
         429, "viewer", True, "more requests came from this address, or with this token, than are allowed"
@@ -96,7 +98,23 @@ CODES: dict[str, Code] = {
     "token_header": Code(403, "viewer", False, "the token is not for requests with these header fields"),
     "token_condition": Code(403, "viewer", False, "a condition of the token is not met"),
     "token_unsupported": Code(403, "viewer", False, "the token holds a restriction that cannot be evaluated here"),
+    # Sessions, and the leases that they are served by.
+    "session_unknown": Code(401, "viewer", False, "there is no such session any more"),
+    "session_ended": Code(401, "viewer", False, "the session has ended"),
+    "session_asset": Code(401, "viewer", False, "the session is for another asset"),
+    "session_network": Code(401, "viewer", False, "the session is bound to another network"),
+    "session_shared": Code(401, "viewer", False, "the session is used from too many networks at once"),
+    "too_many_streams": Code(409, "viewer", True, "as many streams are playing as are allowed at once"),
+    "lease_unavailable": Code(503, "internal", True, "it cannot be found out in time whether the session may go on"),
+    "auth_unavailable": Code(503, "internal", True, "the auth role does not answer"),
+    # Playback and sign-in.
+    "playback_denied": Code(403, "viewer", False, "the asset's policy does not let this viewer in"),
+    "password_wrong": Code(403, "viewer", True, "the password is wrong"),
+    "sign_in_required": Code(401, "viewer", False, "this needs an account that is signed in"),
+    "sign_in_failed": Code(401, "viewer", True, "there is no such account, or the password is wrong"),
+    "refresh_invalid": Code(401, "viewer", False, "the refresh token does not count any more"),
     # The operator's and the command line's.
+    "revocations_full": Code(503, "internal", False, "as many revocations are in force as are allowed"),
     "config_invalid": Code(500, "internal", False, "a setting is wrong"),
     "store_unavailable": Code(503, "internal", True, "the machine's store cannot be read or written"),
     "revocation_ended": Code(400, "internal", False, "what was to be revoked has ended by itself"),

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from streamgate.access.keys import AnyKey
+    from streamgate.native.cat import Key, Verifier
 
 _CONFIG = click.option("--config", "config_file", type=click.Path(path_type=Path), help="Settings file (TOML).")
 
@@ -25,6 +31,14 @@ def token() -> None:
     "--network", "networks", multiple=True, help="A network it is for (203.0.113.0/24); any, where none is given."
 )
 @click.option("--url", help="Print the addresses of the asset's playlists at this server instead of the token.")
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    help="The port that the server listens on.  [default: that of --url; setting: server.port]",
+)
+@click.option(
+    "--offline", is_flag=True, help="Ask no server for a session; it counts only where tokens.without_session is set."
+)
 @_CONFIG
 def mint(
     asset: str,
@@ -33,16 +47,18 @@ def mint(
     methods: tuple[str, ...],
     networks: tuple[str, ...],
     url: str | None,
+    port: int | None,
+    offline: bool,
     config_file: Path | None,
 ) -> None:
-    """Make a token that opens ASSET, as the start of a session of its own."""
+    """Make a token that opens ASSET, as the start of a session of its own, which the running server is told of."""
     import ipaddress
     import secrets
     import time
+    from urllib.parse import urlsplit
 
     from streamgate.access import tokens
     from streamgate.core.config import load
-    from streamgate.errors import StreamGateError
     from streamgate.storage import keys
 
     settings = load(config_file)
@@ -50,17 +66,20 @@ def mint(
         wanted = [ipaddress.ip_network(network) for network in networks]
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--network") from None
-    known = keys.configured(settings)
-    signers = (
-        [key for key in known if key.kid.decode() == settings.tokens.signer] if settings.tokens.signer else known[-1:]
-    )
-    if not signers:
-        raise StreamGateError("config_invalid", "tokens.signer: there is no key of this kid")
+    signer = keys.signer(settings, keys.configured(settings))
+    session = secrets.token_bytes(tokens.SESSION)
+    expires = int(time.time()) + (lifetime or settings.tokens.lifetime)
+    if not (offline or settings.tokens.without_session):
+        try:
+            asked = port or (urlsplit(url).port if url else None)
+        except ValueError:
+            raise click.BadParameter("this is no address of a server", param_hint="--url") from None
+        session, expires = _registered(settings.auth_socket(asked), asset, lifetime, subject)
     made = tokens.mint(
-        signers[0],
+        signer,
         asset=asset,
-        session=secrets.token_bytes(tokens.SESSION),
-        expires=int(time.time()) + (lifetime or settings.tokens.lifetime),
+        session=session,
+        expires=expires,
         subject=subject,
         methods=methods,
         networks=wanted,
@@ -70,6 +89,36 @@ def mint(
         return
     for name, leaf in (("HLS", "main.m3u8"), ("DASH", "main.mpd")):
         click.echo(f"{name:<10} {url.rstrip('/')}/t/{made}/v/{asset}/{leaf}")
+
+
+def _look(verifier: Verifier, token: str, key: Key, covered: bytes, signature: bytes, known: Sequence[AnyKey]) -> None:
+    """Have a token of another issuer believed, if its signature is right."""
+    from streamgate.access import foreign
+    from streamgate.access.keys import PublicKey
+
+    for each in known:
+        if isinstance(each, PublicKey) and (each.kid, foreign.NUMBERS[each.algorithm]) == (key.kid, key.algorithm):
+            if not foreign.load(each.public, each.algorithm).right(covered, signature):
+                return
+    verifier.remember(token, 2**62)
+
+
+def _registered(socket_path: Path, asset: str, lifetime: int | None, subject: str | None) -> tuple[bytes, int]:
+    """A new session's id and its end; raises ``auth_unavailable``, or what the auth role has against it."""
+    from streamgate.admin_client import Where
+    from streamgate.errors import StreamGateError
+
+    wanted = {"asset": asset, "lifetime": lifetime, "subject": subject}
+    try:
+        told = Where(socket_path=socket_path).ask(
+            "POST", "/sessions", {name: value for name, value in wanted.items() if value is not None}
+        )
+    except StreamGateError as error:
+        if error.code != "admin_unreachable":
+            raise
+        said = f"{error.detail}; --offline makes a token without a session"
+        raise StreamGateError("auth_unavailable", said) from error
+    return bytes.fromhex(told["session"]), told["cap"]
 
 
 @token.command()
@@ -95,7 +144,12 @@ def show(text: str, config_file: Path | None) -> None:
         "claims": tokens.named(claims),
     }
     try:
-        verifier = cat.Verifier([key.verifying() for key in keys.configured(load(config_file))])
+        known = keys.configured(load(config_file))
+        verifier = cat.Verifier([key.verifying() for key in known])
+        key, covered, signature, digest, _ = verifier.covered(given)
+        if not key.leased:
+            told["sha256"] = digest.hex()  # by which it can be revoked
+            _look(verifier, given, key, covered, signature, known)
         believed = verifier.read(given)
         told["session"] = believed.session.hex()
         if time.time() >= believed.deadline:

@@ -20,6 +20,8 @@ from hypothesis import HealthCheck, settings
 pytest_plugins = ["tests.services.seaweed", "tests.services.redis"]
 
 ROOT = Path(__file__).resolve().parent.parent
+# Servers are started by the hundred: their modules are compiled once, and not by each of them.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 SLOW_TIMEOUT_S = 600
 ALLOWED_SKIP = "no GPU"
 EMPTY = "nothing to run on, such as real footage (STREAMGATE_MEDIA)"

@@ -32,9 +32,9 @@ def digest(paths: Iterable[Path], *more: str) -> str:
     return out.hexdigest()
 
 
-def run(*command: str | Path, cwd: Path = ROOT) -> None:
-    """Run ``command``; its failure ends this program with its status."""
-    environment = {**os.environ, "PIP_ROOT_USER_ACTION": "ignore", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+def run(*command: str | Path, cwd: Path = ROOT, **variables: str) -> None:
+    """Run ``command``, with ``variables`` in its environment; its failure ends this program with its status."""
+    environment = {**os.environ, "PIP_ROOT_USER_ACTION": "ignore", "PIP_DISABLE_PIP_VERSION_CHECK": "1", **variables}
     environment["PATH"] = f"{BIN}{os.pathsep}{environment['PATH']}"
     status = subprocess.run([str(part) for part in command], cwd=cwd, env=environment).returncode
     if status:
@@ -82,8 +82,8 @@ def packages(extras: Iterable[str]) -> None:
         line for line in constraints.read_text().splitlines() if line.lower().startswith(("cython==", "setuptools=="))
     ]
     run(*pip, *tools)
-    build()  # pip would do it on one core
-    run(*pip, "--no-build-isolation", "--editable", f"{ROOT}[{','.join(wanted)}]")
+    build()  # pip would do it aside, where `make native` does not find what is up to date
+    run(*pip, "--no-build-isolation", "--editable", f"{ROOT}[{','.join(wanted)}]", STREAMGATE_BUILT="1")
     STAMPS.mkdir(exist_ok=True)
     known.write_text(" ".join(wanted))
     done("native", native_key())
@@ -107,8 +107,8 @@ def native() -> None:
 
 
 def build() -> None:
-    """Compile what is not up to date, on all cores."""
-    run(BIN / "python", "setup.py", "--quiet", "build_ext", "--inplace", "--parallel", str(os.cpu_count() or 1))
+    """Compile what is not up to date."""
+    run(BIN / "python", "setup.py", "--quiet", "build_ext", "--inplace")
 
 
 def web() -> None:

@@ -35,7 +35,7 @@ def build(name: str) -> Path:
         shutil.copy2(ROOT / file, source / file)
         shutil.copy2(ROOT / file, library / file)
     command = [sys.executable, "setup.py", "--quiet", "build_ext", "--build-lib", str(library)]
-    command += ["--build-temp", str(home / "temp"), "--parallel", str(os.cpu_count() or 1)]
+    command += ["--build-temp", str(home / "temp")]
     environment = {**os.environ, **SWITCHES[name]}
     subprocess.run(command, cwd=source, env=environment, check=True)
     return home

@@ -127,7 +127,9 @@ def ours(
             "limits": _LIMITS,
             "log": {"format": "json"},
             "edge": {"require_token": gated, **({} if tiers else {"cache_bytes": 0, "disk_bytes": 0})},
-            "tokens": {"keys": str(own / "keys")},
+            # Tokens are made here: no role beside the workers knows of their sessions.
+            "auth": {"enabled": False},
+            "tokens": {"keys": str(own / "keys"), "without_session": True},
         }
         if tls:
             chosen["tls"] = {"listen": [f"127.0.0.1:{server.port}"], "certificate": str(tls.both)}
@@ -153,4 +155,6 @@ def _key(place: Path) -> SharedKey:
     file = place / "site.toml"
     file.touch(mode=0o600)
     file.write_text(keys.write("benchmark-1", secrets.token_bytes(keys.SECRET)))
-    return keys.parse(file.read_bytes(), file.name, Defaults("streamgate", ("local",)))
+    made = keys.parse(file.read_bytes(), file.name, Defaults("streamgate", ("local",)))
+    assert isinstance(made, SharedKey)
+    return made

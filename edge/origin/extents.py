@@ -6,6 +6,7 @@ An extent is one request to the store. It grows as the answer comes, and readers
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from bisect import bisect_right, insort
 from collections import OrderedDict
 from collections.abc import AsyncIterator
@@ -14,23 +15,31 @@ from edge.waiters import Waiters
 from streamgate.core.logging import get_logger
 from streamgate.core.telemetry import Telemetry
 from streamgate.errors import StreamGateError
+from streamgate.native.slabs import Slabs
 from streamgate.storage.objects.remote import RemoteSource
 
 # So long a read waits for others to end where too much is under way; less than a client waits for its first byte.
 _ROOM_S = 5.0
+# So long an answer waits for who had it asked for ahead, if it is an error.
+_UNHEARD_S = 2.0
+# Who reads is woken for this much, or for all that he wants: what fails before still has its proper status.
+_STEP = 256 * 1024
 _log = get_logger("edge.origin")
 
 
 class Extent:
-    """Bytes [start, end) of a source, of which ``filled`` are there."""
+    """Bytes [start, end) of a source, of which ``filled`` are there, in ``data``."""
 
-    __slots__ = ("_waiters", "data", "end", "error", "filled", "start")
+    __slots__ = ("_enough", "_waiters", "data", "end", "error", "filled", "heard", "start")
 
-    def __init__(self, start: int, end: int) -> None:
+    def __init__(self, start: int, end: int, data: memoryview, *, heard: bool = True) -> None:
         self.start = start
         self.end = end
-        self.data = bytearray(end - start)
+        self.data = data
+        # Whether who had it asked for listens by now.
+        self.heard = heard
         self.filled = 0
+        self._enough = len(data)
         self.error: StreamGateError | None = None
         self._waiters = Waiters()
 
@@ -39,19 +48,27 @@ class Extent:
         """Whether all of it is there."""
         return self.filled == self.end - self.start
 
-    async def available(self, at: int) -> int:
-        """Where what is there ends, as soon as that lies behind ``at``; raises what the request failed with."""
-        while self.start + self.filled <= at:
+    async def available(self, at: int, enough: int = 1) -> int:
+        """Where what is there ends, as soon as ``enough`` bytes are from ``at`` on, or all there will be; raises what the
+        request failed with, if there is none."""
+        self.heard = True
+        wanted = min(at - self.start + enough, len(self.data))
+        while self.filled < wanted:
             if self.error is not None:
+                if self.start + self.filled > at:
+                    break
                 raise StreamGateError(self.error.code, self.error.detail)
+            self._enough = min(self._enough, wanted)
             await self._waiters.wait()
         return self.start + self.filled
 
-    def add(self, chunk: bytes) -> None:
-        """More has come."""
-        self.data[self.filled : self.filled + len(chunk)] = chunk
-        self.filled += len(chunk)
-        self._waiters.wake()
+    def grown(self, filled: int) -> None:
+        """So many bytes are there."""
+        self.filled = filled
+        if filled >= self._enough:
+            # Who wants more says so again.
+            self._enough = len(self.data)
+            self._waiters.wake()
 
     def fail(self, error: StreamGateError) -> None:
         """No more will come."""
@@ -60,9 +77,13 @@ class Extent:
 
 
 class Memory:
-    """At most ``limit`` bytes of extents of all sources; the least recently read go first, those on their way stay."""
+    """At most ``limit`` bytes of extents of all sources; the least recently read go first, those on their way stay.
 
-    def __init__(self, limit: int) -> None:
+    ``slabs`` lends the memory itself.
+    """
+
+    def __init__(self, limit: int, slabs: Slabs | None = None) -> None:
+        self.slabs = slabs or Slabs(limit // 2)
         self._limit = limit
         self._coming = 0
         self._held: OrderedDict[Extent, Extents] = OrderedDict()
@@ -128,10 +149,19 @@ class Extents:
                 await self._asked(at, end, window)
                 continue
             self._memory.used(extent)
-            upto = min(end, await extent.available(at))
-            with memoryview(extent.data) as whole:
-                yield whole[at - extent.start : upto - extent.start]
+            try:
+                upto = min(end, await extent.available(at, min(_STEP, end - at)))
+            except StreamGateError:
+                self.drop(extent)
+                raise
+            yield extent.data[at - extent.start : upto - extent.start]
             at = upto
+
+    def begin(self, offset: int, length: int, window: tuple[int, int]) -> None:
+        """Ask for what of it is neither there nor on its way, if there is room for that now: somebody will read it."""
+        if self._gaps(offset, offset + length):
+            with contextlib.suppress(StreamGateError):
+                self._ask(offset, offset + length, window, heard=False)
 
     def drop(self, extent: Extent) -> None:
         """Forget what one request brought; who reads from it reads on."""
@@ -173,12 +203,12 @@ class Extents:
                 except TimeoutError:
                     raise error from None
 
-    def _ask(self, at: int, end: int, window: tuple[int, int]) -> bool:
+    def _ask(self, at: int, end: int, window: tuple[int, int], *, heard: bool = True) -> bool:
         """Ask for what is missing of the window; whether ``at`` is among that."""
         first, last = min(at, window[0]), max(end, window[0] + window[1])
         for start, stop in self._gaps(first, min(last, self._source.size)):
             self._memory.begin(stop - start)
-            extent = Extent(start, stop)
+            extent = Extent(start, stop, self._memory.slabs.take(stop - start), heard=heard)
             self._extents[start] = extent
             insort(self._starts, start)
             task = asyncio.ensure_future(self._fill(extent))
@@ -202,13 +232,10 @@ class Extents:
     async def _fill(self, extent: Extent) -> None:
         result = "ok"
         source = self._source
-        length = extent.end - extent.start
         try:
-            async with source.store.reading(source.info.key, extent.start, length, etag=source.info.etag) as reading:
-                async for chunk in reading:
-                    if extent.filled + len(chunk) > length:
-                        raise StreamGateError("source_changed", f"{source.name}: more came than was asked for")
-                    extent.add(chunk)
+            await source.store.read_into(
+                source.info.key, extent.start, extent.data, etag=source.info.etag, progress=extent.grown
+            )
             if not extent.whole:
                 raise StreamGateError("source_changed", f"{source.name}: it ends too early")
         except StreamGateError as error:
@@ -231,4 +258,7 @@ class Extents:
             self._memory.end(extent, self)
             if extent.error is not None:
                 # The next who asks asks the store.
-                self.drop(extent)
+                if extent.heard:
+                    self.drop(extent)
+                else:
+                    asyncio.get_running_loop().call_later(_UNHEARD_S, self.drop, extent)

@@ -61,6 +61,12 @@ class Origin:
         self._sweeping: asyncio.TimerHandle | None = None
         telemetry.watch("origin_held_bytes", lambda: memory.bytes)
 
+    def begin(self, source: RemoteSource, offset: int, length: int, window: tuple[int, int]) -> None:
+        """See :meth:`Extents.begin`; nothing happens where another process reads the source, or nobody yet."""
+        held = self._sources.get(self._address(source))
+        if held is not None and held.extents is not None:
+            held.extents.begin(offset, length, window)
+
     async def read(self, source: RemoteSource, offset: int, length: int, window: tuple[int, int]) -> bytes | memoryview:
         """Bytes [offset, offset + length) of ``source``; see :meth:`Extents.read`."""
         pieces = [piece async for piece in self.pieces(source, offset, length, window)]

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from edge.budget import Budget
 from edge.cors import Cors
 from edge.entries import Entry, Fetched
 from edge.flights import Flights
@@ -29,6 +30,7 @@ from streamgate.core.settings import EdgeSettings, RedisSettings
 from streamgate.core.telemetry import Telemetry
 from streamgate.errors import StreamGateError
 from streamgate.native.s3fifo import Cache
+from streamgate.native.slabs import Slabs
 
 # A file that is thrown out keeps its room on the disk until every worker has let it go.
 _SWEEP_S = 10.0
@@ -40,19 +42,36 @@ class Tiers:
     """Memory, then disk, then what the nodes of a site share; ``data`` is the folder of the disk tier."""
 
     def __init__(
-        self, settings: EdgeSettings, data: Path, cors: Cors, pool: Pool, flights: Flights, telemetry: Telemetry
+        self,
+        settings: EdgeSettings,
+        data: Path,
+        cors: Cors,
+        pool: Pool,
+        flights: Flights,
+        telemetry: Telemetry,
+        budget: Budget | None = None,
+        slabs: Slabs | None = None,
     ) -> None:
         self._settings = settings
         self._pool = pool
         self._flights = flights
         self._telemetry = telemetry
         self.memory = MemoryTier(settings, cors, pool)
-        self.disk = DiskTier(data, settings.disk_bytes, pool, telemetry, retry=settings.disk_retry)
+        # The disk has threads of its own: where it hangs they do, and no others.
+        self._disk_pool = Pool("disk", settings.threads, settings.max_queued, telemetry)
+        self.disk = DiskTier(
+            data,
+            settings.disk_bytes,
+            self._disk_pool,
+            telemetry,
+            retry=settings.disk_retry,
+            patience=settings.disk_patience,
+        )
         self.disk.on_loss = self.memory.forget
         # Coded forms of what is no media: the hot path has no business with them.
         self.pages: Cache[Entry] = Cache(settings.cache_bytes // 8)
         self.negatives = Negatives(settings.failure_ttl)
-        self._fills = Fills(self.disk, pool, self.negatives, telemetry)
+        self._fills = Fills(self.disk, pool, self.negatives, telemetry, budget, slabs, settings.leader_silence)
         self._shallow: Sequence[CacheTier] = (self.memory,)
         self._deep: Sequence[CacheTier] = (self.memory, self.disk)
         # What the nodes of a site share, if there is such a thing.
@@ -73,7 +92,7 @@ class Tiers:
         await self._fills.start()
         await self.disk.start()
         if self.disk.budget:
-            work = (self._sweep(), scrub(self.disk, self._pool, self._settings.scrub_rate))
+            work = (self._sweep(), scrub(self.disk, self._disk_pool, self._settings.scrub_rate))
             self._tasks = [asyncio.ensure_future(task) for task in work]
 
     async def share(self, settings: RedisSettings) -> Sharing:
@@ -94,6 +113,7 @@ class Tiers:
         if self.sharing is not None:
             await self.sharing.close()
         self.disk.close()
+        self._disk_pool.close()
 
     async def lookup(
         self, key: str, generation: int, terms: Terms, *, deep: bool, shared: str = ""
@@ -104,6 +124,8 @@ class Tiers:
         Raises what ``key`` failed with a moment ago.
         """
         self.negatives.check(key)
+        if deep:
+            await self._fills.settled(key)
         tiers = self._deep if deep else self._shallow
         for at, tier in enumerate(tiers):
             entry = await tier.lookup(key)
@@ -136,18 +158,27 @@ class Tiers:
         """
         if self.sharing is None or not self.sharing.tier.takes(entry.size):
             return await self._fill(key, entry, terms)
+        lease = entry.body.read_as if isinstance(entry.body, Fetched) else ""
         found = None if looked else await self.sharing.lookup(key, key, 0, terms, cut=True)
         if found is None:
-            found = await self.sharing.turn(key, key, 0, terms, cut=True)
+            found = await self.sharing.turn(key, key, 0, terms, cut=True, lease=lease)
         if found is not None:
             return found, True, True
         try:
             filled = await self._fill(key, entry, terms)
         except BaseException:
-            self.sharing.failed(key)
+            self.sharing.failed(key, lease)
             raise
-        self.sharing.made(key, filled[0])
+        self.sharing.made(key, filled[0], lease)
+        if lease and self.sharing.leads(lease) and isinstance(entry.body, Fetched):
+            # What it was made of is here now. Whoever wants the others of it waits for them, and does not read it again.
+            for other, beside in entry.body.beside():
+                if self.sharing.tier.takes(beside.size):
+                    self.sharing.begin(f"beside {other}", self._also(other, beside, terms))
         return filled
+
+    async def _also(self, key: str, entry: Entry, terms: Terms) -> None:
+        await self.fill(key, entry, terms, looked=True)
 
     async def _fill(self, key: str, entry: Entry, terms: Terms) -> tuple[Entry, bool, bool]:
         if self.disk.purges.since(key, entry.born):
@@ -176,7 +207,7 @@ class Tiers:
         while True:
             await asyncio.sleep(_LOOK_S)
             with contextlib.suppress(StreamGateError):  # overloaded: the next time
-                removals = await self._pool.run(self.disk.look)
+                removals = await self._disk_pool.run(self.disk.look)
                 if removals != seen or loop.time() - swept >= _SWEEP_S:
-                    await self._pool.run(self.memory.sweep, self.disk.keep_hot)
+                    await self._disk_pool.run(self.memory.sweep, self.disk.keep_hot)
                     swept, seen = loop.time(), removals

@@ -13,6 +13,7 @@ import os
 from pathlib import Path
 
 from edge.tiers.objects import ADDRESS, HEADER
+from streamgate.native import slabs
 
 _TRIES = 16
 _numbers = itertools.count()
@@ -40,12 +41,9 @@ class Claim:
         """Take room for a body of ``size`` bytes on the disk, so that it cannot fill up later; raises OSError."""
         os.posix_fallocate(self.fd, 0, HEADER + size)
 
-    def write(self, data: bytes, at: int) -> None:
-        """Write part of the body; raises OSError."""
-        view = memoryview(data)
-        while view:
-            done = os.pwrite(self.fd, view, HEADER + at)
-            view, at = view[done:], at + done
+    def write(self, data: bytes | memoryview, at: int, crc: int = 0) -> int:
+        """Write part of the body, and go on with its CRC-32; raises OSError."""
+        return slabs.write(self.fd, data, HEADER + at, crc)
 
     def abandoned(self) -> bool:
         """Remove the file if nobody works on it any more; whether that is so."""

@@ -20,7 +20,7 @@ from pathlib import Path
 from edge.entries import Entry
 from edge.flights import Flights
 from edge.purges import Purges
-from edge.threads import Pool
+from edge.threads import Patient, Pool
 from edge.tiers import objects
 from edge.tiers.claims import Claim, Claims
 from edge.tiers.ledger import Ledger
@@ -28,6 +28,7 @@ from edge.tiers.objects import Corrupt, FileBody
 from edge.tiers.tier import Terms
 from streamgate.core.logging import get_logger
 from streamgate.core.telemetry import Telemetry
+from streamgate.errors import StreamGateError
 
 # Part of the folder's name: another layout of files begins anew.
 _FORMAT = "1"
@@ -40,6 +41,7 @@ class DiskTier:
     """Objects in ``folder``, at most ``budget`` bytes of them; 0: no disk tier.
 
     Where the disk cannot be written, nothing more is stored until ``retry`` seconds have passed; what is there is served.
+    One that takes longer than ``patience`` seconds for one call is left alone for as long.
     """
 
     name = "disk"
@@ -52,6 +54,7 @@ class DiskTier:
         telemetry: Telemetry,
         *,
         retry: float = 30.0,
+        patience: float = 4.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.folder = folder / "cache" / _FORMAT
@@ -63,7 +66,9 @@ class DiskTier:
         self._off_until = float("-inf")
         self._ledger: Ledger | None = None
         self._making = threading.RLock()  # making it may fail
-        self._lookups = Flights(pool)
+        # What viewers wait for.
+        self.threads = Patient(pool, patience, retry, lambda: self._off("it takes too long"), clock)
+        self._lookups = Flights(self.threads)
         self._keeps = False
         self._bytes = self._objects = 0
         self._verified: set[str] = set()
@@ -77,14 +82,15 @@ class DiskTier:
         # Where this process tells others how far its growing files are.
         self.address = ""
         # Told by one worker, for workers' numbers are added up.
-        telemetry.watch("disk_bytes", lambda: self._bytes if self._ledger and self._keeps else 0)
-        telemetry.watch("disk_objects", lambda: self._objects if self._ledger and self._keeps else 0)
+        telemetry.watch("disk_bytes", lambda: self._bytes if self._ledger is not None and self._keeps else 0)
+        telemetry.watch("disk_objects", lambda: self._objects if self._ledger is not None and self._keeps else 0)
         telemetry.watch("disk_writes_off", lambda: float(budget > 0 and not self.writable))
 
     async def start(self) -> None:
         """Read what is there; a disk that cannot be written turns writes off."""
         if self.budget:
-            await self._pool.run(self._ready)
+            with contextlib.suppress(StreamGateError):
+                await self.threads.run(self._ready)
 
     def close(self) -> None:
         """Forget the folder; the objects stay."""
@@ -99,9 +105,14 @@ class DiskTier:
 
     async def lookup(self, key: str) -> Entry | None:
         """The object called ``key``, its body checked if this is the first use since the node started."""
-        if not self.budget:
+        if not self.budget or self.threads.stalled:
             return None
-        return await self._lookups.join(key, self._open, key)
+        try:
+            return await self._lookups.join(key, self._open, key)
+        except StreamGateError as error:
+            if error.code != "cache_failed":
+                raise
+            return None
 
     async def on_hit(self, key: str, entry: Entry, terms: Terms) -> None:
         """A slower tier had it: its body, if it is in memory, is kept here too."""
@@ -110,12 +121,22 @@ class DiskTier:
     async def on_miss(self, key: str, entry: Entry, terms: Terms) -> bool:
         """It was made: keep it. Bodies that are yet to be made get here by a flight."""
         if isinstance(entry.body, bytes):
-            return await self._pool.run(self.keep, key, entry, entry.body)
+            with contextlib.suppress(StreamGateError):
+                return await self.threads.run(self.keep, key, entry, entry.body)
         return isinstance(entry.body, FileBody)
 
     async def remove(self, key: str) -> bool:
         """Throw the object out, in all workers; whether it was there."""
         return bool(self.budget) and await self._pool.run(self.discard, objects.digest_of(key))
+
+    async def claimed(self, key: str, size: int) -> Claim | Entry | None:
+        """As :meth:`claim`; None also where that takes too long."""
+        try:
+            return await self.threads.run(self.claim, key, size)
+        except StreamGateError as error:
+            if error.code != "cache_failed":
+                raise
+            return None
 
     # --- what follows blocks
 
@@ -232,8 +253,11 @@ class DiskTier:
             with self._making:
                 self.close()
             return
+        self._off(os.strerror(error.errno or 0))
+
+    def _off(self, reason: str) -> None:
         if self.writable:
-            _log.warning("the disk tier takes no writes", reason=os.strerror(error.errno or 0), retry=self._retry)
+            _log.warning("the disk tier takes no writes", reason=reason, retry=self._retry)
             self._telemetry.count("disk_failures")
         self._off_until = self._clock() + self._retry
 

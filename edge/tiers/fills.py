@@ -1,21 +1,27 @@
-"""One flight per object and machine: who leads writes a growing file, everybody sends from it at a viewer's own pace.
+"""One flight per object and machine: who leads makes it and writes a growing file, everybody sends from it at a viewer's own pace.
 
 Within a process a second request finds the flight of the first. Another process finds the claimed file, opens it, and
 asks its leader on a Unix socket how far it is: the leader tells each step, and if it dies the connection ends.
+
+What comes from afar is in memory first, and the leader's own viewers are sent from there: no disk is in their way. It is written in
+one go when it is whole, or as it comes if another process follows.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import secrets
 import socket
 import struct
-import zlib
+import weakref
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
+from edge.budget import Budget
 from edge.entries import Entry, Fetched
 from edge.threads import Pool
 from edge.tiers.claims import Claim
@@ -25,9 +31,14 @@ from edge.tiers.negatives import Negatives
 from streamgate.core.logging import get_logger
 from streamgate.core.telemetry import Telemetry
 from streamgate.errors import CODES, StreamGateError
+from streamgate.native.slabs import Slabs
 
 _STEP = 1024 * 1024
-_FETCHED = 256 * 1024  # of what comes from afar viewers get smaller pieces, sooner
+_FETCHED = 256 * 1024  # where memory is short, what comes from afar is written in such pieces
+_SPARE = 16 * 1024 * 1024
+_LINGER_S = 1.0  # so long after it was written viewers find it in memory; who is slower reads the file
+_ALIVE_S = 1.0  # who leads says so often that it lives
+_SILENT_S = 10.0
 _TRIES = 8
 _FAILED = 2**64 - 1
 _WORD = struct.Struct("<Q")
@@ -38,14 +49,29 @@ _log = get_logger("edge.fills")
 class Fills:
     """The flights of this process, and those of others that it follows."""
 
-    def __init__(self, disk: DiskTier, pool: Pool, negatives: Negatives, telemetry: Telemetry) -> None:
+    def __init__(
+        self,
+        disk: DiskTier,
+        pool: Pool,
+        negatives: Negatives,
+        telemetry: Telemetry,
+        budget: Budget | None = None,
+        slabs: Slabs | None = None,
+        silence: float = 3.0,
+    ) -> None:
+        # Of the memory for bodies on their way those that come from afar get up to half.
+        self._budget = budget or Budget(4 * _SPARE)
+        self._slabs = slabs or Slabs(_SPARE)
         self._disk = disk
         self._pool = pool
         self._negatives = negatives
         self._telemetry = telemetry
         self._flights: dict[str, asyncio.Task[Entry | None]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], Growing] = {}
         self._server: asyncio.Server | None = None
+        self._silence = silence
+        # Leaders that said nothing for too long, and until when they are not asked again.
+        self._silent: dict[str, float] = {}
 
     @property
     def under_way(self) -> int:
@@ -63,9 +89,11 @@ class Fills:
         self._server = await asyncio.start_unix_server(self._tell, sock=listening)
 
     async def close(self) -> None:
-        """End the flights: what is unfinished is thrown away."""
+        """End the flights: what is unfinished is thrown away, what is only to be written is."""
         if self._server is not None:
             self._server.close()
+        if whole := [task for task, body in self._tasks.items() if body.written == body.size]:
+            await asyncio.wait(whole)
         for task in (*self._tasks, *self._flights.values()):
             task.cancel()
         await asyncio.gather(*self._tasks, *self._flights.values(), return_exceptions=True)
@@ -96,6 +124,14 @@ class Fills:
                 raise StreamGateError(body.error.code, body.error.detail)
         return None
 
+    async def settled(self, key: str) -> None:
+        """Return when what this process has made of ``key``, and viewers may have had to the last byte, is on the disk."""
+        flight = self._flights.get(key)
+        if flight is not None and flight.done() and not flight.cancelled() and flight.exception() is None:
+            entry = flight.result()
+            if entry is not None and isinstance(entry.body, Growing) and entry.body.written == entry.size:
+                await entry.body.beyond_stored(entry.size - 1)
+
     def detach(self, meant: Callable[[str], bool]) -> list[str]:
         """Let nobody else join the flights of the keys that are ``meant``; which they are. Who has joined goes on."""
         purged = [key for key in self._flights if meant(key)]
@@ -117,7 +153,7 @@ class Fills:
 
     def _begun(self, key: str, flight: asyncio.Task[Entry | None]) -> None:
         entry = flight.result() if not flight.cancelled() and flight.exception() is None else None
-        if entry is None or not isinstance(entry.body, Growing) or entry.body.ended:
+        if entry is None or not isinstance(entry.body, Growing) or entry.body.settled:
             self._over(key, flight)
 
     def _over(self, key: str, flight: asyncio.Task[Any]) -> None:
@@ -127,30 +163,36 @@ class Fills:
     async def _begin(self, key: str, entry: Entry) -> Entry | None:
         flight = asyncio.current_task()
         assert flight is not None
+        if isinstance(entry.body, Fetched):
+            entry.body.begin()
         for _ in range(_TRIES):
-            claim = await self._pool.run(self._disk.claim, key, entry.size)
+            claim = await self._disk.claimed(key, entry.size)
             if not isinstance(claim, Claim):
                 return claim
             growing = Growing(claim, entry.size)
             if claim.leads:
                 self._telemetry.count("fills", result="begun")
-                self._spawn(key, flight, self._lead(key, flight, entry, growing))
+                self._spawn(key, flight, growing, self._lead(key, flight, entry, growing))
                 return replace(entry, body=growing)
+            if self._silent.get(claim.address, 0.0) > asyncio.get_running_loop().time():
+                return None
             connection = await self._ask(key, growing)
             if connection is not None:
                 self._telemetry.count("fills", result="followed")
-                self._spawn(key, flight, self._follow(key, growing, *connection))
+                assert not isinstance(entry.body, bytes)
+                growing.otherwise = entry.body
+                self._spawn(key, flight, growing, self._follow(key, growing, *connection))
                 return replace(entry, body=growing)
         return None
 
-    def _spawn(self, key: str, flight: asyncio.Task[Any], work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, key: str, flight: asyncio.Task[Any], growing: Growing, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)
 
         def ended(_: object) -> None:
-            self._tasks.discard(task)
+            self._tasks.pop(task, None)
             self._over(key, flight)
 
-        self._tasks.add(task)
+        self._tasks[task] = growing
         task.add_done_callback(ended)
 
     # --- leading
@@ -161,9 +203,11 @@ class Fills:
                 await self._fetch(key, entry, entry.body, growing)
             else:
                 await self._pool.run(self._make, key, entry, growing, asyncio.get_running_loop())
-            # Whoever has the last byte finds the object from now on, and no flight.
+            # Whoever reads the last byte in the file finds the object from now on, and no flight.
             self._over(key, flight)
-            growing.advance(growing.size)
+            if growing.lost is None:
+                growing.keep(growing.size)
+                asyncio.get_running_loop().call_later(_LINGER_S, _let_go, weakref.ref(growing))
         except StreamGateError as error:
             self._telemetry.count("fills", result="failed")
             growing.fail(error)
@@ -176,29 +220,61 @@ class Fills:
             growing.fail(StreamGateError("internal"))
         finally:
             growing.fail(StreamGateError("fill_lost"))
+            growing.lose(StreamGateError("fill_lost"))
             if not growing.claim.begun:
-                await asyncio.to_thread(growing.claim.give_up)
+                await self._give_up(growing.claim)
+
+    async def _give_up(self, claim: Claim) -> None:
+        if not self._disk.threads.stalled:  # else it is swept when nobody has it open any more
+            await asyncio.to_thread(claim.give_up)
 
     async def _fetch(self, key: str, entry: Entry, body: Fetched, growing: Growing) -> None:
-        """Write the body as it arrives, and give the claim up."""
+        """Have the body made in memory and written, and give the claim up."""
         growing.claim.begun = True
-        crc = start = 0
-        step = entry.size if body.whole else _FETCHED
+        held = self._budget.reserve(entry.size, None)
+        whole = body.whole or held is not None
+        step = entry.size if whole else _FETCHED
+        crc = 0
         try:
-            while (left := entry.size - start) > step:
-                block = await body.fetch(start, step)
-                crc = await self._pool.run(self._put, growing.claim, block, start, step, crc)
-                growing.latest = (start, block)
-                start += step
-                growing.advance(start)
-            block = await body.fetch(start, left)
-            await self._pool.run(self._finish, key, entry, growing.claim, block, start, crc)
-            growing.latest = (start, block)
+            for start in range(0, max(entry.size, 1), max(step, 1)):
+                block = self._slabs.take(min(step, entry.size - start))
+                growing.hold(start, block, held)
+                fetching = asyncio.ensure_future(body.fill(block, start, growing.advance))
+                fetching.add_done_callback(partial(_fetched, growing))
+                try:
+                    crc = await self._keep(key, entry, growing, block, start, crc)
+                except StreamGateError as error:
+                    if not whole or growing.error is not None:
+                        raise
+                    # That is the disk's trouble, and no viewer's.
+                    growing.lose(error)
+                    await self._give_up(growing.claim)
+                finally:
+                    if not growing.ended and growing.lost is None and growing.written < start + len(block):
+                        fetching.cancel()
+                await fetching
         except BaseException:
-            await asyncio.to_thread(growing.claim.give_up)
+            await self._give_up(growing.claim)
             raise
 
-    def _finish(self, key: str, entry: Entry, claim: Claim, block: bytes, start: int, crc: int) -> None:
+    async def _keep(self, key: str, entry: Entry, growing: Growing, block: memoryview, start: int, crc: int) -> int:
+        """Write a block that is being filled, when it is full or as it comes; the checksum with it."""
+        end = start + len(block)
+        while True:
+            await growing.worth_keeping(end)
+            if growing.error is not None:
+                raise growing.error
+            at, upto = growing.stored, growing.written
+            part = block[at - start : upto - start]
+            if upto == entry.size:
+                await self._disk.threads.run(self._finish, key, entry, growing.claim, part, at, crc)
+                return crc
+            crc = await self._disk.threads.run(self._put, growing.claim, part, at, len(part), crc)
+            growing.keep(upto)
+            if upto == end:
+                return crc
+
+    def _finish(self, key: str, entry: Entry, claim: Claim, block: memoryview, start: int, crc: int) -> None:
         """Write the last block, make it an object, and give the claim up; in one go, for threads cost time. Blocking."""
         crc = self._put(claim, block, start, entry.size - start, crc)
         self._disk.commit(claim, key, entry, crc)
@@ -220,19 +296,18 @@ class Fills:
             length = min(step, entry.size - start)
             crc = self._put(growing.claim, entry.body.read(start, length), start, length, crc)
             if start + length < entry.size:
-                loop.call_soon_threadsafe(growing.advance, start + length)
+                loop.call_soon_threadsafe(growing.keep, start + length)
         self._disk.commit(growing.claim, key, entry, crc)
 
-    def _put(self, claim: Claim, block: bytes, start: int, length: int, crc: int) -> int:
+    def _put(self, claim: Claim, block: bytes | memoryview, start: int, length: int, crc: int) -> int:
         """Write a block; the checksum with it. Blocking."""
         if len(block) != length:
             raise StreamGateError("internal", f"a cut gave {len(block)} bytes instead of {length}")
         try:
-            claim.write(block, start)
+            return claim.write(block, start, crc)
         except OSError as error:
             self._disk.failed(error)
             raise StreamGateError("cache_failed", os.strerror(error.errno or 0)) from error
-        return zlib.crc32(block, crc)
 
     async def _tell(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Tell a follower in another process how far a flight is, until it has ended."""
@@ -243,12 +318,16 @@ class Fills:
             if entry is None or not isinstance(entry.body, Growing) or not entry.body.leads:
                 return
             growing, told = entry.body, -1
+            growing.follow()
             while told != growing.size:
-                await growing.beyond(told)
-                if growing.error is not None:
-                    writer.write(_WORD.pack(_FAILED) + f"{growing.error.code} {growing.error.detail}".encode())
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_ALIVE_S):
+                        await growing.beyond_stored(told)
+                error = growing.error or growing.lost
+                if error is not None:
+                    writer.write(_WORD.pack(_FAILED) + f"{error.code} {error.detail}".encode())
                     break
-                told = growing.written
+                told = growing.stored
                 writer.write(_WORD.pack(told))
                 await writer.drain()
         except (ConnectionError, asyncio.IncompleteReadError, StreamGateError, RuntimeError):
@@ -292,14 +371,38 @@ class Fills:
             writer.close()
 
     async def _heard(self, key: str, growing: Growing, reader: asyncio.StreamReader) -> None:
-        (word,) = _WORD.unpack(await reader.readexactly(_WORD.size))
+        try:
+            async with asyncio.timeout(self._silence):
+                (word,) = _WORD.unpack(await reader.readexactly(_WORD.size))
+        except TimeoutError:
+            # It holds its claim, and may go on at any time: nobody touches what it writes.
+            _log.warning("a process that makes what others wait for says nothing; it is made without it", path=key)
+            now = asyncio.get_running_loop().time()
+            self._silent = {address: end for address, end in self._silent.items() if end > now}
+            self._silent[growing.claim.address] = now + _SILENT_S
+            self._telemetry.count("fills", result="silent")
+            raise ConnectionError("the leader says nothing") from None
         if word != _FAILED:
-            growing.advance(min(word, growing.size))
+            growing.keep(min(word, growing.size))
             return
         code, _, detail = (await reader.read(_MOST_DETAIL)).decode("utf-8", "replace").partition(" ")
         error = StreamGateError(code if code in CODES else "internal", detail)
         growing.fail(error)
         self._negatives.remember(key, error)
+
+
+def _fetched(growing: Growing, fetching: asyncio.Future[None]) -> None:
+    """It has ended: whoever waits for more hears why there is none."""
+    if fetching.cancelled():
+        growing.fail(StreamGateError("stopping"))
+    elif error := fetching.exception():
+        growing.fail(error if isinstance(error, StreamGateError) else StreamGateError("internal", repr(error)))
+
+
+def _let_go(of: weakref.ref[Growing]) -> None:
+    growing = of()
+    if growing is not None:
+        growing.let_go()
 
 
 def _abstract(address: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from concurrent.futures import CancelledError
 from concurrent.futures import TimeoutError as LateError
 
@@ -11,6 +12,7 @@ from edge.tiers.disk import DiskTier
 from edge.tiers.redis import INDEX
 from edge.tiers.sharing import Sharing
 from streamgate.core.settings import RedisSettings
+from streamgate.errors import StreamGateError
 from streamgate.storage.indexes import IndexStore
 
 
@@ -22,11 +24,16 @@ class DiskIndexes:
 
     def get(self, key: str) -> bytes | None:
         """What was kept under ``key``, checked if this is the first use since the node started."""
-        return self._disk.get(key)
+        with contextlib.suppress(StreamGateError):
+            return self._disk.threads.wait(self._disk.get, key)
+        return None
 
     def keep(self, key: str, data: bytes) -> bool:
         """Keep it, if the disk takes it."""
-        return self._disk.keep(key, Entry("application/octet-stream", INDEX, "no-store", data), data)
+        entry = Entry("application/octet-stream", INDEX, "no-store", data)
+        with contextlib.suppress(StreamGateError):
+            return self._disk.threads.wait(self._disk.keep, key, entry, data)
+        return False
 
 
 class SharedIndexes:

@@ -7,6 +7,7 @@ them, and beyond a limit they are left out. The two have connections and a circu
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -32,6 +33,8 @@ _INLINE = 8 * 1024
 _WRITERS = 4
 _TOGETHER = 32
 _BUFFERED = 32 * 1024 * 1024
+# What a probe writes, under a name that nobody asks for, is gone after so long.
+_PROBE_S = 1.0
 INDEX = "index"
 """The tag of an entry that holds the index of a source."""
 _log = get_logger("edge.redis")
@@ -103,11 +106,20 @@ class RedisTier:
         self._queued = 0
         self._writers: list[asyncio.Task[None]] = []
         self._removing: set[asyncio.Task[bool]] = set()
+        self._healing: list[asyncio.Task[None]] = []
         for circuit, use in ((reads.circuit, "read"), (writes.circuit, "write")):
             telemetry.watch("redis_left_alone", partial(_left_alone, circuit), use=use)
 
+    def start(self) -> None:
+        """Notice by itself, from now on, that Redis answers again, though no viewer asks for anything."""
+        probes = ((self._reads.circuit, self._probe_read), (self.writes.circuit, self._probe_write))
+        self._healing = [asyncio.ensure_future(circuit.heal(probe)) for circuit, probe in probes]
+
     async def close(self) -> None:
         """Begin nothing more; what is under way has its time, for a call that is cut off may leave a connection behind."""
+        for healing in self._healing:
+            healing.cancel()
+        await asyncio.gather(*self._healing, return_exceptions=True)
         while not self._queue.empty():
             self._queue.get_nowait()
         for _ in self._writers:
@@ -230,6 +242,14 @@ class RedisTier:
             self._removing.add(task)
             task.add_done_callback(self._removing.discard)
 
+    # --- probing: names are drawn each time, so that a cluster's nodes are all asked in turn
+
+    async def _probe_read(self) -> None:
+        await self._reads.get_many([_probe_name()])
+
+    async def _probe_write(self) -> None:
+        await self.writes.put(_probe_name(), b"", _PROBE_S)
+
     # --- writing
 
     async def _write(self) -> None:
@@ -267,9 +287,15 @@ async def open_tier(settings: RedisSettings, pool: Pool, telemetry: Telemetry) -
 
     # A cache can be done without: nobody waits for a second call when one got no answer in time.
     cautious = settings.model_copy(update={"circuit_failures": 1, "circuit_slow": settings.timeout})
-    reads = await RedisReads.open(cautious, partial(_changed, "read"))
-    writes = await RedisStore.open(cautious, partial(_changed, "write"))
-    return RedisTier(reads, writes, settings, pool, telemetry)
+    reads = await RedisReads.open(cautious, _teller("read"))
+    writes = await RedisStore.open(cautious, _teller("write"))
+    tier = RedisTier(reads, writes, settings, pool, telemetry)
+    tier.start()
+    return tier
+
+
+def _probe_name() -> str:
+    return f"probe:{secrets.token_hex(8)}"
 
 
 def lease_of(key: str) -> str:
@@ -290,5 +316,14 @@ def _left_alone(circuit: Circuit) -> float:
     return float(circuit.state != "closed")
 
 
-def _changed(use: str, state: str) -> None:
-    _log.warning("the circuit of Redis has changed", use=use, state=state)
+def _teller(use: str) -> Callable[[str], None]:
+    """What logs when a circuit opens and closes, and not each attempt in between."""
+    before = "closed"
+
+    def changed(state: str) -> None:
+        nonlocal before
+        if "closed" in (before, state):
+            _log.warning("the circuit of Redis has changed", use=use, state=state)
+        before = state
+
+    return changed

@@ -56,24 +56,33 @@ class Sharing:
         entry = await self.tier.lookup(name)
         return None if entry is None else await self._taken(key, entry, generation, terms, cut)
 
-    async def turn(self, key: str, name: str, generation: int, terms: Terms, *, cut: bool) -> Entry | None:
-        """The same, if another node has made it meanwhile; None: it is to be made here, and :meth:`made` or :meth:`failed`."""
-        entry = await self._flights.turn(name)
+    async def turn(
+        self, key: str, name: str, generation: int, terms: Terms, *, cut: bool, lease: str = ""
+    ) -> Entry | None:
+        """The same, if another node has made it meanwhile; None: it is to be made here, and :meth:`made` or :meth:`failed`.
+
+        ``lease``: the name of what it is made with, if not alone.
+        """
+        entry = await self._flights.turn(name, lease)
         return None if entry is None else await self._taken(key, entry, generation, terms, cut)
 
-    def made(self, name: str, entry: Entry) -> None:
+    def made(self, name: str, entry: Entry, lease: str = "") -> None:
         """It is made, or being made: the other nodes get it when it is whole."""
         if isinstance(entry.body, bytes):
-            self._flights.made(name, entry, entry.body)
+            self._flights.made(name, entry, entry.body, lease)
         elif isinstance(entry.body, Growing | FileBody):
-            if name not in self._tasks and self._flights.makes(name):
-                self._begin(name, self._share(name, entry, entry.body))
+            if name not in self._tasks and self._flights.makes(name, lease):
+                self.begin(name, self._share(name, entry, entry.body, lease))
         else:
-            self._flights.failed(name)
+            self._flights.failed(name, lease)
 
-    def failed(self, name: str) -> None:
+    def failed(self, name: str, lease: str = "") -> None:
         """It could not be made."""
-        self._flights.failed(name)
+        self._flights.failed(name, lease)
+
+    def leads(self, lease: str) -> bool:
+        """Whether all that has this lease is to be made here; said once."""
+        return self._flights.leads(lease)
 
     async def index(self, key: str) -> bytes | None:
         """The index of a source; None where it is to be read here, and then :meth:`keep` it."""
@@ -90,25 +99,26 @@ class Sharing:
             entry = replace(entry, generation=generation, made=int(time.time()))
         await self._memory.on_hit(key, entry, terms)
         if cut and self._disk.writable:
-            self._begin(f"disk {key}", self._keep(key, entry, terms))
+            self.begin(f"disk {key}", self._keep(key, entry, terms))
         self._telemetry.count("tier_hits", tier=self.tier.name)
         return entry
 
     async def _keep(self, key: str, entry: Entry, terms: Terms) -> None:
         await self._disk.on_hit(key, entry, terms)
 
-    async def _share(self, name: str, entry: Entry, body: Growing | FileBody) -> None:
+    async def _share(self, name: str, entry: Entry, body: Growing | FileBody, lease: str) -> None:
         """Read the body when it is whole, and have it written."""
         try:
             if isinstance(body, Growing):
                 await body.beyond(body.size - 1)
                 if body.error is not None:
                     raise StreamGateError(body.error.code, body.error.detail)
-            self._flights.made(name, entry, await self._pool.run(body.read, 0, body.size))
+            self._flights.made(name, entry, await self._pool.run(body.read, 0, body.size), lease)
         finally:
-            self._flights.failed(name)  # unless it was made
+            self._flights.failed(name, lease)  # unless it was made
 
-    def _begin(self, name: str, work: Coroutine[None, None, None]) -> None:
+    def begin(self, name: str, work: Coroutine[None, None, None]) -> None:
+        """Have ``work`` done in the background, unless something of this name is, or too much."""
         if name in self._tasks or len(self._tasks) >= _MOST:
             work.close()
             return

@@ -12,9 +12,18 @@ import threading
 from collections.abc import Callable
 from typing import TextIO
 
-import structlog
-
 from streamgate.core.settings import LogSettings
+
+# structlog imports rich where it finds it, for tracebacks that nobody wants here (see below): a tenth of a second and 8 MB in
+# each process of a node.
+_hidden = "structlog" not in sys.modules and "rich" not in sys.modules
+if _hidden:
+    sys.modules["rich"] = None  # type: ignore[assignment]
+try:
+    import structlog
+finally:
+    if _hidden:
+        del sys.modules["rich"]
 
 _reopened: list[Callable[[], None]] = []
 # Lines that wait for a slow reader of our logs; further ones are dropped, for requests matter more.

@@ -16,6 +16,9 @@ class Key:
 
     ``audience``: of these one must be the token's, where it names any. ``require``: names of claims that must be there.
     ``prefixes``: paths that its tokens may open at all begin so; all paths where empty.
+    ``leased``: it is ours, and its tokens count while their session holds a lease; those of others count once they are
+    remembered (:meth:`Verifier.remember`). ``algorithm`` (of COSE): 5 HS256; -7 ES256 and -37 PS256, which are for keys
+    of others and have no secret: the public key is held by who looks at signatures.
     Raises ``config_invalid`` for a secret below 32 bytes, an empty kid, or a claim that is not known.
     """
 
@@ -28,7 +31,13 @@ class Key:
         audience: Sequence[str] = (),
         require: Collection[str] = ("iss", "exp", "cti", "aud"),
         prefixes: Sequence[str] = (),
+        leased: bool = True,
+        algorithm: int = 5,
     ) -> None: ...
+    @property
+    def algorithm(self) -> int: ...
+    @property
+    def leased(self) -> bool: ...
     @property
     def kid(self) -> bytes: ...
     @property
@@ -59,6 +68,9 @@ class Token:
         characters could be written in another way.
         """
     @property
+    def digest(self) -> bytes | None:
+        """SHA-256 of the token's characters, of tokens of others; None for ours."""
+    @property
     def deadline(self) -> int:
         """The first second since 1970 in which it no longer counts: exp and 30 s of grace; 2^63 - 1 without exp."""
     @property
@@ -87,9 +99,12 @@ class Token:
 
 @final
 class Verifier:
-    """All keys of a node, and what is revoked."""
+    """All keys of a node, what is revoked, and which tokens of others were seen before."""
 
-    def __init__(self, keys: Sequence[Key] = ()) -> None: ...
+    def __init__(self, keys: Sequence[Key] = (), remembered: int = 10_000) -> None: ...
+    @property
+    def remembered(self) -> int:
+        """How many tokens of others are remembered at most."""
     @property
     def generation(self) -> int:
         """Changes with the keys: tokens that were read before are read again."""
@@ -98,9 +113,9 @@ class Verifier:
         """Changes with what is revoked."""
     @property
     def revoked(self) -> int:
-        """How many sessions and keys are revoked."""
+        """How many sessions, keys and tokens are revoked."""
     def configure(self, keys: Sequence[Key]) -> None:
-        """Replace all keys; raises ``config_invalid`` where two have one kid."""
+        """Replace all keys, and look at all signatures anew; raises ``config_invalid`` where two have one kid and one algorithm."""
     def revoke_session(self, session: bytes, until: int) -> None:
         """Refuse all tokens of a session: its handle, or a cti of which the first 16 bytes count.
 
@@ -108,10 +123,26 @@ class Verifier:
         """
     def revoke_kid(self, kid: bytes, until: int) -> None:
         """Refuse all tokens made with a key, until s since 1970."""
+    def revoke_token(self, digest: bytes, until: int) -> None:
+        """Refuse one token: the SHA-256 of its characters. Other ways to write a token that was seen are refused with it."""
     def restore_session(self, session: bytes) -> None:
         """Take a session's revocation back."""
     def restore_kid(self, kid: bytes) -> None:
         """Take a key's revocation back."""
+    def restore_token(self, digest: bytes) -> None:
+        """Take a token's revocation back."""
+    def covered(self, token: str | bytes) -> tuple[Key, bytes, bytes, bytes, bytes]:
+        """A token's key, what its MAC or signature covers, that itself, and two digests (32 bytes each).
+
+        The first is the SHA-256 of the token's characters, the second the same however the token is written. Only the
+        envelope is looked at, and a MAC; raises ``token_too_long`` to ``token_signature``, as :meth:`read` does.
+        """
+    def remember(self, token: str | bytes, until: int) -> None:
+        """From now on a token of another issuer counts, as its signature is right, until s since 1970 at most.
+
+        Of several calls for one token, however it is written, the first ``until`` counts. Only the
+        latest are remembered. Raises as :meth:`covered`, and ``token_signature`` for a wrong MAC and for tokens of ours.
+        """
     def forget(self, now: int) -> int:
         """Drop revocations whose time has passed; how many."""
     def read(self, token: str | bytes) -> Token:
@@ -119,7 +150,7 @@ class Verifier:
 
         ``token_too_long`` (1 024 characters), ``token_malformed`` (base64url, envelope), ``token_algorithm``,
         ``token_key``, ``token_signature``, ``token_malformed`` (claims), ``token_missing_claim``, ``token_issuer``,
-        ``token_audience``, ``token_revoked``.
+        ``token_audience``, ``token_revoked``. One of another issuer that is not remembered is ``token_signature``.
         """
     def check(
         self,

@@ -49,5 +49,14 @@ class Plan:
 
         Raises ``source_truncated`` where a needed byte is not in ``data``.
         """
+    @property
+    def ascending(self) -> bool:
+        """Whether no range begins before the one in front of it ends: the source can be read along with the output."""
+    def gather(self, data: Buffer, base: int, out: Buffer, start: int, done: int) -> int:
+        """Copy what ``data``, the source's bytes from ``base`` on, has of the output from byte ``done`` on, as far as that goes
+        without a gap; where the output is filled up to then.
+
+        ``out`` holds the output from byte ``start`` on. Raises ``range_not_satisfiable`` where ``done`` is not in it.
+        """
     def payload_from_fd(self, fd: int) -> bytes:
         """The output without its head; raises as :meth:`from_fd`."""

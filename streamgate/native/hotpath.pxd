@@ -3,10 +3,11 @@
 from libc.stdint cimport int64_t, uint8_t
 
 from streamgate.native.accesslog cimport AccessLog
-from streamgate.native.cat cimport Token, Verifier
+from streamgate.native.cat cimport Verifier
 from streamgate.native.clients cimport Clients, Places
 from streamgate.native.cmcd cimport CmcdLog
 from streamgate.native.http1 cimport Head, Limits
+from streamgate.native.leases cimport Leases, Shown
 from streamgate.native.limiter cimport Limiter
 from streamgate.native.receiver cimport Poller, Receiver
 from streamgate.native.s3fifo cimport Cache
@@ -17,6 +18,7 @@ from streamgate.native.tally cimport Tally
 cdef class Factory:
     cdef readonly Cache cache
     cdef readonly Verifier verifier
+    cdef readonly Leases leases
     cdef public object open_assets  # a set of ids as bytes; None: every asset is open
     cdef readonly set connections
     cdef public object emptied      # called when the last connection has ended; None: nobody asks
@@ -62,8 +64,7 @@ cdef class Protocol(Receiver):
     cdef bytes begun                # a head that is not complete
     cdef bytes stash                # what came while an answer was leaving
     cdef int64_t head_since         # ns; a head is begun; 0: none is
-    cdef bytes token_text
-    cdef Token token                # the last one that was good
+    cdef Shown shown                # its last good token; None: there was none yet
 
     cdef bint owes(self) except -1
     cdef int feed(self, const uint8_t* at, size_t left) except -1

@@ -11,6 +11,7 @@ from typing_extensions import Buffer
 from streamgate.native.accesslog import AccessLog
 from streamgate.native.cat import Verifier
 from streamgate.native.cmcd import CmcdLog
+from streamgate.native.leases import Leases
 from streamgate.native.limiter import Limiter
 from streamgate.native.receiver import Receiver
 from streamgate.native.s3fifo import Cache
@@ -53,7 +54,7 @@ class Factory:
     """Makes the protocols of one listener, for ``create_server`` or ``connect_accepted_socket``, and what they share.
 
     ``cache`` holds :class:`Stored` by canonical path behind any token, compressed forms by the path and ``;br`` and so on.
-    ``verifier``: None where there are no tokens. ``open_assets``: ids (bytes) of what may be seen without a token; None: all.
+    ``verifier``: None where there are no tokens. ``leases``: what tokens' sessions are held by; None: they need none. ``open_assets``: ids (bytes) of what may be seen without a token; None: all.
     ``fallback(peer)`` makes the handler of a connection from that packed address. ``problem(code)`` gives a whole answer, which closes the connection.
     ``unsatisfiable(size, route, disk)`` gives what is sent with status 416. ``negotiate(accept_encoding)`` gives a coding's name, or "identity".
     ``counters``: a writable buffer of uint64, as many as COUNTERS. ``trusts(address)``: whether the peer is a proxy whose
@@ -73,6 +74,7 @@ class Factory:
         *,
         cache: Cache[Stored],
         verifier: Verifier | None = None,
+        leases: Leases | None = None,
         open_assets: AbstractSet[bytes] | None = None,
         health: Health,
         fallback: Callable[[bytes], Handler],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import random
 import time
 from collections import deque
@@ -61,6 +63,7 @@ class Circuit:
         self._try_at = 0.0
         self._turn = 0
         """Raised with each change: a call that began before one no longer counts."""
+        self._not_closed = asyncio.Event()
 
     @property
     def state(self) -> State:
@@ -84,6 +87,19 @@ class Circuit:
             raise
         self._judge(turn, begun, failed=False)
         return result
+
+    async def heal(self, probe: Callable[[], Awaitable[object]]) -> None:
+        """Have ``probe``, a call through this circuit, try whenever it is open and the wait is over, for ever.
+
+        So it closes though nobody else calls.
+        """
+        while True:
+            await self._not_closed.wait()
+            # Somebody else may be trying: then it is looked at again soon.
+            await asyncio.sleep(max(self._try_at - self._clock(), self._probe / 2))
+            if self._state == "open":
+                with contextlib.suppress(StreamGateError):
+                    await probe()
 
     def _judge(self, turn: int, begun: float, *, failed: bool, verdict: bool = True) -> None:
         """Count a call that has ended; without a verdict where it was given up."""
@@ -120,5 +136,9 @@ class Circuit:
     def _change(self, state: State) -> None:
         self._state = state
         self._turn += 1
+        if state == "closed":
+            self._not_closed.clear()
+        else:
+            self._not_closed.set()
         if self._on_change is not None:
             self._on_change(state)

@@ -18,6 +18,10 @@
     language = "fr"
     forced = false
 
+    [policy]                  # whom playback is granted to, see streamgate.access.policies
+    kind = "allow"
+    accounts = ["ada"]
+
 Sound that several sources carry alike, as the rungs of a ladder do, is offered once.
 """
 
@@ -27,9 +31,12 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from streamgate.errors import StreamGateError
+
+if TYPE_CHECKING:
+    from streamgate.access.policies import Policy
 
 MAX_BYTES = 65536
 MAX_FILES = 64
@@ -69,12 +76,13 @@ class Description:
     subtitles: tuple[SubtitleEntry, ...] = ()
     gated: bool = False
     tags: tuple[str, ...] = ()
+    policy: Policy | None = None
 
 
 def parse(data: bytes) -> Description:
     """Read an asset.toml; raises :class:`StreamGateError` ``asset_description`` that names the place."""
     table = _table(data)
-    _known("asset.toml", table, {"title", "gated", "tags", "source", "subtitle"})
+    _known("asset.toml", table, {"title", "gated", "tags", "policy", "source", "subtitle"})
     title = table.get("title", "")
     if not isinstance(title, str) or len(title) > 200:
         raise _wrong("title: a text of at most 200 characters")
@@ -84,12 +92,25 @@ def parse(data: bytes) -> Description:
         raise _wrong("no [[source]]")
     if len(sources) + len(subtitles) > MAX_FILES:
         raise _wrong(f"more than {MAX_FILES} files")
-    return Description(title, sources, subtitles, bool(_flag("asset.toml", table, "gated", False)), _tags(table))
+    found, needed = _policy(table), bool(_flag("asset.toml", table, "gated", False))
+    return Description(title, sources, subtitles, needed or (found is not None and found.gated), _tags(table), found)
 
 
 def gated(data: bytes) -> bool:
     """Whether an asset.toml says that the asset is gated, whatever else is wrong in it; raises ``asset_description``."""
-    return bool(_flag("asset.toml", _table(data), "gated", False))
+    table = _table(data)
+    if _flag("asset.toml", table, "gated", False):
+        return True
+    try:
+        found = _policy(table)
+    except StreamGateError:  # opening the asset tells what is wrong with it
+        return True
+    return found is not None and found.gated
+
+
+def policy(data: bytes) -> Policy | None:
+    """The policy of an asset.toml, None where it has none, whatever else is wrong in it; raises ``asset_description``."""
+    return _policy(_table(data))
 
 
 def tags(data: bytes) -> tuple[str, ...]:
@@ -121,6 +142,16 @@ def _tables(table: dict[str, Any], key: str) -> list[dict[str, Any]]:
     if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
         raise _wrong(f"{key}: write it as [[{key}]]")
     return value
+
+
+def _policy(table: dict[str, Any]) -> Policy | None:
+    if "policy" not in table:
+        return None
+    from streamgate.access import policies  # here, as most assets have none
+
+    if not isinstance(table["policy"], dict):
+        raise _wrong("policy: write it as [policy]")
+    return policies.parse(table["policy"])
 
 
 def _tags(table: dict[str, Any]) -> tuple[str, ...]:

@@ -2,26 +2,82 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from streamgate.access import keys
-from streamgate.access.keys import Defaults, SharedKey
+from streamgate.access import keyring, keys
+from streamgate.access.keyring import Ring
+from streamgate.access.keys import AnyKey, Defaults, SharedKey
 from streamgate.core.settings import Settings
 from streamgate.errors import StreamGateError
+from streamgate.storage import generations
+from streamgate.storage.generations import SUFFIX, Workshop, state_of
 
-SUFFIX = ".toml"
 MAX_BYTES = 16384
-_OWN = f"site{SUFFIX}"
 
 
-def configured(settings: Settings) -> list[SharedKey]:
+def configured(settings: Settings) -> list[AnyKey]:
     """The keys that the settings mean; where they name no folder, those in the data folder, in which one is made."""
+    if not settings.tokens.keys:
+        workshop(settings).first()
+    return load(*place(settings))
+
+
+def ring(settings: Settings) -> Ring:
+    """The root and the generations of its sites' keys, for the auth role; where there are none yet they are made. Blocking.
+
+    Raises ``config_invalid`` for what cannot be read or made.
+    """
+    place_of_work = workshop(settings)
+    if not settings.tokens.keys:
+        place_of_work.first()
+    return place_of_work.ring()
+
+
+def workshop(settings: Settings) -> Workshop:
+    """Where keys of the settings' site are made and retired."""
     folder, defaults = place(settings)
-    return load(folder, defaults, make=not settings.tokens.keys)
+    root = (
+        Path(settings.tokens.root) if settings.tokens.root else settings.server.data_folder / "keys" / generations.ROOT
+    )
+    return Workshop(folder, root, settings.tokens.site, defaults)
+
+
+def retire(settings: Settings, kid: str) -> None:
+    """Remove the keys of this id, whoever made them. Raises ``config_invalid`` for one that signs, and where there is none."""
+    folder, defaults = place(settings)
+    known = load(folder, defaults)
+    files = [path for path, key in zip(_files(folder), known, strict=True) if key.kid.decode() == kid]
+    if not files:
+        raise StreamGateError("config_invalid", f"there is no key {kid!r}")
+    if any(key.leased for key in known) and signer(settings, known).kid.decode() == kid:
+        raise StreamGateError("config_invalid", "this key signs; make a new one first")
+    workshop(settings).retire(kid, files)
+
+
+def signer(settings: Settings, known: Sequence[AnyKey], held: Ring | None = None) -> SharedKey:
+    """Of ``known`` the one to make tokens with; raises ``config_invalid`` where there is none.
+
+    It is the one that the settings name; else the site's generation that signs, as ``held`` has it (None: its file is read,
+    blocking); else the last of ours by file name.
+    """
+    ours = [key for key in known if isinstance(key, SharedKey) and key.leased]
+    site, named = settings.tokens.site, settings.tokens.signer
+    if named:
+        wanted = named
+    else:
+        sites = generations.read(place(settings)[0]) if held is None else held.sites
+        wanted = keyring.kid(site, sites.get(site, keyring.Generations()).current)
+    for key in ours:
+        if key.kid.decode() == wanted:
+            return key
+    if named:
+        raise StreamGateError("config_invalid", "tokens.signer: there is no key of this kid")
+    if not ours:
+        raise StreamGateError("config_invalid", "there is no key to make tokens with")
+    return ours[-1]
 
 
 def place(settings: Settings) -> tuple[Path, Defaults]:
@@ -35,7 +91,7 @@ def place(settings: Settings) -> tuple[Path, Defaults]:
 class Found:
     """The keys that count now, and what is wrong with files that should hold one."""
 
-    keys: list[SharedKey]
+    keys: list[AnyKey]
     problems: list[str]
 
 
@@ -46,7 +102,7 @@ class Folder:
         self._path = path
         self._defaults = defaults
         self._seen: object = None
-        self._known: dict[Path, SharedKey] = {}
+        self._known: dict[Path, AnyKey] = {}
 
     def look(self) -> Found | None:
         """What is in the folder, None where nothing has changed since the last look; blocking, raises nothing.
@@ -55,17 +111,20 @@ class Folder:
         gone has none at all.
         """
         try:
-            seen = {path: _state(path) for path in _files(self._path)}
+            files = _files(self._path)
+            # With what says which of them signs: whoever makes tokens wants to hear of that, too.
+            seen = {path: state_of(path) for path in files}
+            seen |= {path: state_of(path) for path in (self._path / generations.STATE,) if path.exists()}
         except FileNotFoundError:
-            seen = {}
+            files, seen = [], {}
         except OSError as error:
             return self._unchanged(str(error), f"keys in {self._path}: {os.strerror(error.errno or 0)}")
         if seen == self._seen:
             return None
         self._seen = seen
-        known: dict[Path, SharedKey] = {}
+        known: dict[Path, AnyKey] = {}
         problems: list[str] = []
-        for path in seen:
+        for path in files:
             try:
                 key = keys.parse(_read(path), str(path), self._defaults)
             except FileNotFoundError:  # just now
@@ -77,7 +136,7 @@ class Folder:
                 if path not in self._known:
                     continue
                 key = self._known[path]
-            if key.kid in {other.kid for other in known.values()}:
+            if _name(key) in {_name(other) for other in known.values()}:
                 problems.append(f"key file {path}: another file has the same kid")
                 continue
             known[path] = key
@@ -92,58 +151,28 @@ class Folder:
         return Found(list(self._known.values()), [problem])
 
 
-def load(folder: Path, defaults: Defaults, *, make: bool = False) -> list[SharedKey]:
-    """All keys of ``folder``, by file name; ``make``: one is made and kept where there is none.
+def load(folder: Path, defaults: Defaults) -> list[AnyKey]:
+    """All keys of ``folder``, by file name.
 
-    Raises ``config_invalid`` for a folder or a file that cannot be read or written, a file that others may read, a file
-    that is wrong, and two keys of one kid.
+    Raises ``config_invalid`` for a folder or a file that cannot be read, a file that others may read, a file that is wrong,
+    and two keys of one kid and one algorithm.
     """
     try:
-        if make:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        files = _files(folder)
-        if make and not files:
-            _make(folder)
-            files = _files(folder)
-        found = [keys.parse(_read(path), str(path), defaults) for path in files]
+        found = [keys.parse(_read(path), str(path), defaults) for path in _files(folder)]
     except OSError as error:
         raise StreamGateError("config_invalid", f"keys in {folder}: {os.strerror(error.errno or 0)}") from error
-    if len({key.kid for key in found}) != len(found):
+    if len({_name(key) for key in found}) != len(found):
         raise StreamGateError("config_invalid", f"keys in {folder}: two files have one kid")
     return found
+
+
+def _name(key: AnyKey) -> tuple[bytes, str]:
+    return key.kid, key.algorithm
 
 
 def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.suffix == SUFFIX and not path.name.startswith("."))
 
 
-def _state(path: Path) -> tuple[int, ...]:
-    """What differs as soon as a file does, or the reason why it cannot be looked at."""
-    try:
-        status = path.stat()
-    except OSError as error:
-        return (error.errno or 0,)
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
-
-
 def _read(path: Path) -> bytes:
-    with path.open("rb") as file:
-        mode = os.fstat(file.fileno()).st_mode & 0o777
-        if mode & 0o077:
-            raise StreamGateError("config_invalid", f"key file {path}: others may read it (mode {mode:o}); make it 600")
-        return file.read(MAX_BYTES)
-
-
-def _make(folder: Path) -> None:
-    """Write a fresh key. Of several processes that do so at once one wins, and all use its key."""
-    aside = folder / f".{secrets.token_hex(8)}"
-    file = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(file, "w") as out:
-            out.write(keys.write(f"site-{secrets.token_hex(4)}", secrets.token_bytes(keys.SECRET)))
-            out.flush()
-            os.fsync(out.fileno())
-        with contextlib.suppress(FileExistsError):
-            os.link(aside, folder / _OWN)
-    finally:
-        aside.unlink()
+    return generations.read_private(path, MAX_BYTES)

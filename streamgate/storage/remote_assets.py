@@ -14,7 +14,7 @@ from streamgate.storage.description import Description, SourceEntry, SubtitleEnt
 from streamgate.storage.discovery import DESCRIPTION, AssetRef, sidecar_language
 from streamgate.storage.indexes import IndexStore, index_of
 from streamgate.storage.objects.remote import Bridge, RemoteSource
-from streamgate.storage.objects.store import ObjectInfo, ObjectStore
+from streamgate.storage.objects.store import ObjectInfo, ObjectStore, Replicated
 from streamgate.storage.tracks import collect
 
 
@@ -38,7 +38,8 @@ def open_remote(
     def found(name: str) -> RemoteSource:
         if name not in files:
             raise StreamGateError("source_not_found", f"{name}: no such object")
-        followed.append(RemoteSource(store, files[name], bridge, index_store))
+        info = bridge.run(store.agreed(files[name])) if isinstance(store, Replicated) else files[name]
+        followed.append(RemoteSource(store, info, bridge, index_store))
         return followed[-1]
 
     described = _described(ref, files, found)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from itertools import pairwise
 from typing import Any
@@ -53,6 +53,19 @@ class CountingStore:
         self.reads.append((key, offset, -1 if length is None else length))
         self._fail()
         return await self.inner.read(key, offset, length, etag=etag)
+
+    async def read_into(
+        self,
+        key: str,
+        offset: int,
+        buffer: memoryview,
+        *,
+        etag: str | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> ObjectInfo:
+        self.reads.append((key, offset, len(buffer)))
+        self._fail()
+        return await self.inner.read_into(key, offset, buffer, etag=etag, progress=progress)
 
     async def put(self, key: str, data: Any, *, only_new: bool = False, etag: str | None = None) -> ObjectInfo:
         return await self.inner.put(key, data, only_new=only_new, etag=etag)

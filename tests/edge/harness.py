@@ -15,12 +15,13 @@ import yarl
 from aiohttp import web
 from multidict import CIMultiDictProxy
 
+from edge.api import PREFIX, make_api
 from edge.assets import Library
 from edge.node import Node, make_node
 from edge.server import serve
 from streamgate.core.health import Health
 from streamgate.core.lifecycle import Role
-from streamgate.core.settings import DrainSettings, EdgeSettings, LogSettings, ServerSettings, Settings
+from streamgate.core.settings import DrainSettings, EdgeSettings, LogSettings, ServerSettings, Settings, TokenSettings
 from streamgate.core.telemetry import Telemetry
 from streamgate.native.cat import Verifier
 from streamgate.storage.assets import Asset, AssetRef, Gates, discover, open_asset
@@ -116,12 +117,13 @@ class Edge:
 
 
 def settings(server: Mapping[str, Any] | None = None, drain: Mapping[str, Any] | None = None, **edge: Any) -> Settings:
-    """Settings for a test: a free port, a short end, quiet logs, no disk tier."""
+    """Settings for a test: a free port, a short end, quiet logs, no disk tier, tokens that need no session."""
     return Settings(
         server=ServerSettings(**{"port": 0, **(server or {})}),
         drain=DrainSettings(**{"deadline": 5.0, **(drain or {})}),
         edge=EdgeSettings(**{"disk_bytes": 0, **edge}),
         log=LogSettings(access=False, level="error"),
+        tokens=TokenSettings(without_session=True),
     )
 
 
@@ -133,17 +135,22 @@ async def running(
     verifier: Verifier | None = None,
     *,
     remote: bool = False,
+    auth: str = "",
 ) -> AsyncIterator[Edge]:
-    """An edge over ``library``, stopped at the end. ``remote``: its sources are objects of a store."""
+    """An edge over ``library``, stopped at the end. ``remote``: its sources are objects of a store. ``auth``: the socket of
+    an auth role.
+    """
     telemetry = await asyncio.to_thread(Telemetry)
-    made = partial(make_node, chosen or settings(), library, telemetry, Health(), verifier, remote=remote)
+    made = partial(make_node, chosen or settings(), library, telemetry, Health(), verifier, remote=remote, auth=auth)
     node = await asyncio.to_thread(made)
     asked, listens = asyncio.Event(), asyncio.get_running_loop().create_future()
 
     async def stop() -> None:
+        await node.leasing.stop()
         node.close()
 
-    role = Role("streaming", stop=stop)
+    role = Role("streaming", start=node.leasing.start, stop=stop)
+    mounts = {PREFIX: make_api(node, auth), **(mounts or {})} if auth else mounts
     task = asyncio.create_task(serve(node, [role], asked, announce=listens.set_result, mounts=mounts))
     await asyncio.wait([task, listens], return_when=asyncio.FIRST_COMPLETED)
     if task.done():

@@ -37,6 +37,10 @@ class Shared:
         self._check(False)
         return await self.store.events(after, limit)
 
+    async def drop(self, events: list[Event]) -> int:
+        self._check(False)
+        return await self.store.drop(events)
+
     async def prune(self) -> int:
         self._check(self.full)
         return await self.store.prune()

@@ -48,6 +48,8 @@ class AdminConnection(http.client.HTTPConnection):
 class RunningNode:
     """``streamgate serve`` with two workers. ``settings`` by section and name go into its file.
 
+    Without the auth role, unless ``auth`` wants it; then tokens need sessions.
+
     ``root`` is a folder or a bucket's address; ``environment``: variables beside this process's. ``files``: its soft and hard limit of open files; ``code``: a folder whose modules come before those that are installed;
     ``through``: a command that runs it.
     """
@@ -85,7 +87,12 @@ class RunningNode:
             "log": {"access": False, "format": "json"},
             # Every client of a test is this machine.
             "limits": {"connections_per_address": 1_000_000},
+            # Tokens are made by the tests themselves, and no process beside the workers is to be waited for.
+            "auth": {"enabled": False},
+            "tokens": {"without_session": True},
         }
+        if settings.get("auth", {}).get("enabled"):
+            del given["tokens"]
         for section, values in settings.items():
             given.setdefault(section, {}).update(values)
         lines = [

@@ -18,10 +18,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from benchmarks.peers.certificate import Certificate, self_signed
-from edge.admin_access import Access, Failures, TokenFile
+from edge.admin_access import Access, TokenFile
 from edge.control import Message
 from edge.purges import Purge
-from edge.warming import Order
+from edge.rates import Rates
+from edge.warm_orders import Order
 from streamgate.cli import main
 from streamgate.core.settings import AdminSettings
 from streamgate.core.telemetry import Telemetry
@@ -168,7 +169,7 @@ async def test_wrong_tokens_are_bounded(
 
 def test_attempts_are_forgotten_in_time() -> None:
     now = [0.0]
-    failures = Failures(0.5, 2, lambda: now[0])
+    failures = Rates(0.5, 2, lambda: now[0])
     for address in ("a", "b"):
         failures.add(address)
         failures.add(address)
@@ -309,7 +310,7 @@ async def test_no_log_holds_a_token(
 def test_a_node_is_looked_after_from_another_machine(
     folder: Path, tmp_path: Path, certificate: Certificate, token_file: Path
 ) -> None:
-    """By the same commands; and a reload shows the certificate that is there by then."""
+    """By the same commands, and to the same limit; a reload shows the certificate that is there by then."""
     shown = {name: tmp_path / f"{name}.pem" for name in ("chain", "key")}
     admin = {"socket": str(tmp_path / "admin.sock"), "listen": "127.0.0.1:0", "token_file": str(token_file)}
     admin |= {"certificate": str(shown["chain"]), "key": str(shown["key"])}
@@ -319,7 +320,8 @@ def test_a_node_is_looked_after_from_another_machine(
         shown["key"].write_bytes(certificate.key.read_bytes())
 
     show(certificate)
-    with self_signed() as new, node(folder, tmp_path, admin=admin) as running:
+    few = {"purges": 0.001, "burst_purges": 3}
+    with self_signed() as new, node(folder, tmp_path, admin=admin, limits=few) as running:
         url = running.status()["admin_url"]
 
         def command(group: str, *arguments: str, ca: Certificate = certificate) -> Result:
@@ -330,6 +332,11 @@ def test_a_node_is_looked_after_from_another_machine(
         done = command("cache", "purge", "--asset", "film", "--soft")
         assert done.exit_code == 0 and done.output.startswith("marked as stale in every worker: asset film (")
         assert "memory" in command("cache", "stat").output
+        for _ in range(2):
+            assert running.admin("POST", "/purges", {"asset": "film"})[0] == 200
+        refused = running.admin("POST", "/purges", {"asset": "film"})
+        assert (refused[0], refused[1]["code"]) == (429, "rate_limited")
+        assert "[rate_limited]" in command("cache", "purge", "--asset", "film").output
         show(new)
         assert command("admin", "status", ca=new).exit_code == 1
         running.reload()

@@ -15,8 +15,10 @@ from typing import Any, cast
 import pytest
 
 from edge.control import Message, message_to_event
-from edge.feed import MAX_SUBJECT, Feed
+from edge.feed import GRACE_S, MAX_SUBJECT, Feed
 from edge.process import Process
+from edge.purges import Purge, decode
+from streamgate.core.settings import PurgeSettings, RevocationSettings
 from streamgate.errors import StreamGateError
 from streamgate.storage.kv.events import Event
 from streamgate.storage.kv.sqlite import SqliteStore
@@ -150,7 +152,7 @@ async def test_a_store_that_was_put_back_from_a_backup(
         with contextlib.closing(sqlite3.connect(tmp_path / "state.sqlite")) as live:
             live.backup(backup)
         await feed.revoke("session", b"after the backup", None)
-        await feed.purge(b"a purge after the backup", int(time.time()) + 60)
+        await feed.announce("purge", b"a purge after the backup", int(time.time()) + 60)
         _, before = await store.events()
         with contextlib.closing(sqlite3.connect(tmp_path / "state.sqlite")) as live:
             backup.backup(live)
@@ -220,7 +222,7 @@ async def test_nothing_waits_for_a_purge_that_takes_long(store: SqliteStore) -> 
     worker = Purging()
     feed = Feed(store, lambda: cast(list[Process], [worker]))
     running = asyncio.create_task(feed.run())
-    purging = asyncio.ensure_future(feed.purge(b"a lot", int(time.time()) + 60))
+    purging = asyncio.ensure_future(feed.announce("purge", b"a lot", int(time.time()) + 60))
     async with asyncio.timeout(4):
         while not worker.told:
             await asyncio.sleep(0.01)
@@ -274,3 +276,55 @@ async def test_whoever_publishes_it_need_not_wait_for_a_worker_that_hangs(
     with pytest.raises(StreamGateError) as caught:
         await announcing
     assert caught.value.code == "not_acknowledged"
+
+
+async def test_a_session_without_an_end_has_one_and_a_key_has_none(store: SqliteStore) -> None:
+    feed = Feed(store, list)
+    limits = RevocationSettings(keep=100_000)
+    before = int(time.time())
+    await feed.revoke("session", b"s", None, limits)
+    await feed.revoke("kid", b"k", None, limits)
+    events, _ = await store.events()
+    assert [event.type for event in events] == ["revoke.session", "revoke.key"] and events[1].until is None
+    assert events[0].until is not None and 0 <= events[0].until - before - 100_000 - GRACE_S < 60
+
+
+async def test_there_is_a_limit_to_what_is_revoked(store: SqliteStore) -> None:
+    """The operator hears that it is reached; what comes from elsewhere is in force all the same."""
+    clock = Clock(time.time())
+    feed, limits = Feed(store, list, clock), RevocationSettings(most=100)
+    for number in range(100):
+        await feed.revoke("session", b"%d" % number, int(clock.now) + 100, limits)
+    with pytest.raises(StreamGateError) as caught:
+        await feed.revoke("session", b"one more", None, limits)
+    assert caught.value.code == "revocations_full"
+    await store.append("revoke.session", b"from the site", None)
+    await feed.catch_up()
+    assert feed.held.revocations == 101
+    clock.now += 1000
+    feed.held.forget()
+    await feed.revoke("session", b"one more", None, limits)
+    assert feed.held.revocations == 2
+
+
+async def test_beyond_a_limit_purges_become_one_of_everything(store: SqliteStore, workers: list[Worker]) -> None:
+    """The older ones are gone, from memory and from the file; those of the last moments stay, for others may lack them."""
+    feed, limits = Feed(store, lambda: cast(list[Process], workers)), PurgeSettings(most=16)
+    needless: list[Event] = []
+    feed.on_needless = needless.extend
+    now = int(time.time())
+    ages = [100] * 14 + [2] * 2
+    for number, age in enumerate(ages):
+        await feed.purge(Purge("asset", f"film{number}", number % 2 == 0, now - age, str(number)), limits)
+    await feed.revoke("session", b"s", now + 100)
+    assert feed.held.purges == 16 and not needless
+    await feed.purge(Purge("asset", "film16", True, now, "16"), limits)
+    events, position = await store.events()
+    purges = [decode(event.subject) for event in events if event.type == "purge"]
+    assert [purge.name for purge in purges[:-1]] == ["14", "15"] and len(needless) == 14
+    assert (purges[-1].kind, purges[-1].subject, purges[-1].soft, purges[-1].at) == ("prefix", "/v/", False, now)
+    assert feed.held.purges == 3 and feed.held.revocations == 1
+    for worker in workers:
+        assert decode(worker.told[-1].subject) == purges[-1], "who serves has heard of it"
+    # Who had read all of it is believed still.
+    assert (await store.events(position))[1] == position

@@ -290,10 +290,10 @@ async def test_a_disk_that_fails_in_the_middle(
     first, _ = workers
     path, written = await segment(first), Claim.write
 
-    def write(claim: Claim, data: bytes, at: int) -> None:
+    def write(claim: Claim, data: bytes, at: int, crc: int = 0) -> int:
         if at >= 5 * MIB:
             raise OSError(5, "Input/output error")
-        written(claim, data, at)
+        return written(claim, data, at, crc)
 
     gate = source.before = Gate(5 * MIB)
     with monkeypatch.context() as patch:

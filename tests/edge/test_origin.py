@@ -201,3 +201,36 @@ async def test_another_users_answers_are_not_taken(
     with pytest.raises(StreamGateError, match="another user") as caught:
         await other.read(source, 0, 10, (0, 10))
     assert caught.value.code == "origin_unavailable"
+
+
+async def test_the_error_of_what_was_begun_ahead_is_heard_once(
+    store: CountingStore, machine: Machine, data: bytes
+) -> None:
+    """Who begins it reads it a moment later: that it failed meanwhile is no reason to ask again, but the next who comes may."""
+    origin, source = machine.process(), await source_of(store)
+    span = (0, 1000)
+    await origin.read(source, *span, span)
+    store.failing = StreamGateError("origin_unavailable", "away")
+    origin.begin(source, 5000, 1000, (5000, 1000))
+    async with asyncio.timeout(5):
+        while len(store.reads) < 2:
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    with pytest.raises(StreamGateError, match="away"):
+        await origin.read(source, 5000, 1000, (5000, 1000))
+    assert len(store.reads) == 2
+    store.failing = None
+    assert bytes(await origin.read(source, 5000, 1000, (5000, 1000))) == data[5000:6000]
+    assert len(store.reads) == 3
+
+
+async def test_what_is_begun_ahead_is_read_once(store: CountingStore, machine: Machine, data: bytes) -> None:
+    origin, source = machine.process(), await source_of(store)
+    origin.begin(source, 5000, 1000, (5000, 1000))
+    assert store.reads == [], "nobody reads it yet, and another process may"
+    await origin.read(source, 0, 10, (0, 10))
+    origin.begin(source, 5000, 1000, (4000, 4000))
+    origin.begin(source, 5000, 1000, (4000, 4000))
+    assert bytes(await origin.read(source, 5000, 1000, (4000, 4000))) == data[5000:6000]
+    origin.begin(source, 5000, 1000, (5000, 90_000))
+    assert store.reads_of("film.mp4") == [(0, 10), (4000, 4000)]

@@ -19,6 +19,7 @@ from edge import media
 from edge.ceilings import share
 from edge.following import following, path_of, segment_target, ts_target
 from edge.library import BucketLibrary
+from edge.prefetch import Prefetch
 from edge.prefetched import Prefetched, room
 from streamgate.core.settings import MediaSettings, PrefetchSettings, S3Settings
 from streamgate.core.telemetry import Telemetry
@@ -27,6 +28,7 @@ from streamgate.media.inputs import Limits
 from streamgate.media.presentation import Presentation
 from streamgate.storage.assets import Asset, AssetRef, open_asset
 from streamgate.storage.objects.folder import FolderStore
+from streamgate.storage.objects.store import ObjectInfo, Progress
 from tests.edge.counting_store import CountingStore
 from tests.edge.harness import Edge, Folder, running, settings
 from tests.edge.nodes import node, until
@@ -287,6 +289,99 @@ async def test_remote_sources_are_fetched_ahead_unasked(
         for each in asset.objects:
             assert not store.twice(each.name.rpartition("/")[2])
     await library.stop()
+
+
+class HeldStore(CountingStore):
+    """Reads after the first wait until they are ``free``; ``most`` of them waited at once, and ``began`` at these times."""
+
+    def __init__(self, inner: FolderStore) -> None:
+        super().__init__(inner)
+        self.free = asyncio.Event()
+        self.most = self._waiting = 0
+        self.began: list[float] = []
+
+    async def read_into(
+        self, key: str, offset: int, buffer: memoryview, *, etag: str | None = None, progress: Progress | None = None
+    ) -> ObjectInfo:
+        self.began.append(asyncio.get_running_loop().time())
+        if len(self.began) > 1:
+            self._waiting += 1
+            self.most = max(self.most, self._waiting)
+            await self.free.wait()
+            self._waiting -= 1
+        return await super().read_into(key, offset, buffer, etag=etag, progress=progress)
+
+
+@asynccontextmanager
+async def fetching_afar(
+    root: Path, data: Path, monkeypatch: pytest.MonkeyPatch, **given: Any
+) -> AsyncIterator[tuple[Edge, HeldStore, list[str], list[int]]]:
+    """An edge in front of a store: the paths of a rendition's segments, and their sizes. ``given`` may be less than settings allow."""
+    store = HeldStore(FolderStore(root, S3Settings()))
+
+    async def opened(*_: object) -> HeldStore:
+        return store
+
+    monkeypatch.setattr(libraries, "open_store", opened)
+    chosen = settings({"data": str(data)}, disk_bytes=2**30, memory_object=0)
+    prefetch = PrefetchSettings(neighbours=0, ahead=7, jobs=3, patience=60).model_copy(update=given)
+    chosen = chosen.model_copy(update={"media": MediaSettings(target=1.0), "prefetch": prefetch})
+    library = BucketLibrary("bucket", chosen, Telemetry())
+    await library.start()
+    async with running(library, chosen, remote=True) as edge:
+        asset = (await edge.node.assets.open("film")).asset
+        rung = by_bitrate(asset.presentation)[2]
+        paths = [path_of(segment_target("film", rung, number)) for number in range(rung.segments)]
+        store.reads.clear()
+        store.began.clear()
+        yield edge, store, paths, [rung.segment(number).size for number in range(rung.segments)]
+        store.free.set()
+    await library.stop()
+
+
+@pytest.mark.parametrize(("limit", "at_once"), [(1, 1), (PrefetchSettings().bytes_in_flight, 3)])
+async def test_bytes_in_flight_are_bounded(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int, at_once: int
+) -> None:
+    """One segment may always be fetched; another beside it where both fit."""
+    looks: list[int] = []
+    may = Prefetch._may
+
+    def looked(self: Prefetch, size: int, now: float) -> bool:
+        looks.append(size)
+        return may(self, size, now)
+
+    monkeypatch.setattr(Prefetch, "_may", looked)
+    async with fetching_afar(root, tmp_path, monkeypatch, bytes_in_flight=limit) as (edge, store, paths, _):
+        assert (await edge.ask(paths[0])).status == 200
+        await eventually(lambda: store.most == at_once, "as many as may be")
+        if at_once == 1:
+            looks.clear()
+            await eventually(lambda: len(looks) >= 3, "what does not fit waits, however often it is looked")
+            assert store.most == at_once
+        store.free.set()
+        await eventually(lambda: count(edge, "fetched") == 8, "all of them in the end")
+        assert store.most == at_once
+
+
+async def test_bytes_per_second_are_bounded(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On average, with what one second is worth at the beginning, and the segment that is begun when that is used up."""
+    async with fetching_afar(root, tmp_path, monkeypatch, bytes_per_second=1) as (edge, store, paths, sizes):
+        store.free.set()
+        assert (await edge.ask(paths[0])).status == 200
+        await eventually(lambda: count(edge, "fetched") == 1, "the first, on credit")
+        read = len(store.began)
+    rate = 3 * max(sizes)
+    async with fetching_afar(root, tmp_path / "b", monkeypatch, bytes_per_second=rate) as (edge, store, paths, sizes):
+        assert read == 2
+        store.free.set()
+        assert (await edge.ask(paths[0])).status == 200
+        await eventually(lambda: count(edge, "fetched") == 8, "all of them")
+        first, *ahead = store.began
+        for number in range(len(ahead)):
+            seconds = 1 + ahead[number] - first
+            # A read holds a segment of both tracks; at least the video's share was paid for.
+            assert sum(sizes[1 : number + 1]) <= rate * seconds + max(sizes)
 
 
 async def test_what_a_player_may_ask_for_next(root: Path) -> None:

@@ -147,6 +147,15 @@ def test_assets_whose_files_are_looked_at_anew() -> None:
 # --- before and after
 
 
+def test_a_leap_back_uncaches_nothing(held: Purges, clock: Clock) -> None:
+    """What was begun after a purge is newer than that, though its time is older; what comes from a lost feed's future is not."""
+    held.apply(event(41, '{"asset": "film"}'))
+    clock.wall -= 600
+    assert held.of(SEGMENT, 41, int(clock.wall)) == ""
+    assert held.of(SEGMENT, 40, int(clock.wall) + 10_000) == "hard"
+    assert held.of(SEGMENT, 42, int(clock.wall)) == "hard"
+
+
 def test_an_object_is_older_by_number_whatever_the_clock_says(held: Purges, clock: Clock) -> None:
     held.apply(event(41, '{"asset": "film"}'))
     assert held.number == 41

@@ -18,10 +18,12 @@ from edge.origin.sharing import Origin
 from edge.threads import Pool
 from streamgate.core.settings.origin import S3Settings
 from streamgate.core.telemetry import Telemetry
+from streamgate.errors import StreamGateError
 from streamgate.storage.objects.folder import FolderStore
 from streamgate.storage.objects.remote import Bridge, RemoteSource
 from tests.edge.counting_store import CountingStore
 from tests.edge.harness import settings
+from tests.media_factory import Video, make
 
 
 @pytest.fixture
@@ -103,3 +105,26 @@ async def test_a_description_that_nobody_understands_is_read_once(
     described.write_text('tags = ["news"]\n[[source]]\nfile = "film.mp4"\n')
     assert await listed() == [("film", False, ("news",))]
     assert len(store.reads) == 2
+
+
+@pytest.mark.parametrize("name", ["film.mkv", "film.ts"])
+async def test_what_would_have_to_be_converted_is_refused_by_its_beginning(
+    store: CountingStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """A bucket is read by ranges, and such files have no index to find them by: nothing of them is pulled but that."""
+    path = make(tmp_path / name, Video(gop=25, size=(64, 36)), seconds=4, flags="")
+    with path.open("ab") as file:
+        file.write(os.urandom(2**20))
+
+    async def opened(*_: object) -> CountingStore:
+        return store
+
+    monkeypatch.setattr(libraries, "open_store", opened)
+    library = BucketLibrary("bucket", settings({"data": str(tmp_path / "data")}), Telemetry())
+    await library.start()
+    (ref,) = await asyncio.to_thread(library.discover)
+    with pytest.raises(StreamGateError) as caught:
+        await asyncio.to_thread(library.open, ref)
+    assert caught.value.code == "source_unsupported" and name in caught.value.detail
+    assert len(store.reads) <= 1
+    await library.stop()

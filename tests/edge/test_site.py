@@ -93,9 +93,9 @@ async def begin_anew(open: Open, tmp_path: Path) -> None:
 
 async def test_what_one_writes_all_apply_once(make: Make, open_shared: Open) -> None:
     a, b, c = [await make(name) for name in "abc"]
-    await a.feed.revoke("session", b"from a", None)
+    await a.feed.revoke("kid", b"from a", None)
     assert a.applied == [b"from a"], "in force before anybody else hears of it"
-    await b.feed.purge(b"from b", int(time.time()) + HOUR)
+    await b.feed.announce("purge", b"from b", int(time.time()) + HOUR)
     for _ in range(3):
         for machine in (a, b, c):
             assert await machine.turn()
@@ -105,7 +105,7 @@ async def test_what_one_writes_all_apply_once(make: Make, open_shared: Open) -> 
     assert sorted(await everything(open_shared)) == [b"from a", b"from b"]
     assert [len(await each.written()) for each in (a, b, c)] == [2, 2, 2]
     events = {event.subject: event for event in c.worker.told}
-    assert events[b"from a"].type == "revoke.session" and events[b"from a"].until is None
+    assert events[b"from a"].type == "revoke.key" and events[b"from a"].until is None
     assert events[b"from b"].type == "purge" and events[b"from b"].until
 
 
@@ -147,7 +147,7 @@ async def test_a_feed_that_began_anew_is_given_all_that_matters(make: Make, open
     await a.feed.revoke("session", b"of a", None)
     ends = int(time.time()) + 1
     await a.feed.announce("revoke.session", b"ended", ends)
-    await b.feed.purge(b"of b", int(time.time()) + HOUR)
+    await b.feed.announce("purge", b"of b", int(time.time()) + HOUR)
     for machine in (a, b, a):
         await machine.turn()
     b.shared.away = True

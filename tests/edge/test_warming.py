@@ -21,7 +21,8 @@ import pytest
 from edge import library as libraries
 from edge.library import BucketLibrary
 from edge.titles import objects
-from edge.warming import Order, Warming
+from edge.warm_orders import Order
+from edge.warming import Warming
 from streamgate.core.settings import MediaSettings, S3Settings
 from streamgate.core.telemetry import Telemetry
 from streamgate.errors import StreamGateError

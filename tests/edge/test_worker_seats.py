@@ -121,6 +121,7 @@ def test_those_who_are_left_cover_an_empty_seat(crippled: tuple[RunningNode, Pat
     begun = time.monotonic()
     assert all(b" 200 OK" in answer for answer in answers(running.port))
     assert time.monotonic() - begun < 10
+
     # It is empty at first, and then the attempt to fill it fails.
     def empty() -> dict[str, Any] | None:
         status = running.status()

@@ -173,7 +173,7 @@ def test_a_worker_that_does_not_answer(running: RunningNode) -> None:
 
 @pytest.mark.parametrize(
     "asked",
-    [{}, {"session": ""}, {"session": "xyz"}, {"session": "00", "kid": "00"}, {"asset": "00"}, {"kid": "00" * 65}, [],
+    [{}, {"session": ""}, {"session": "xyz"}, {"session": "00", "kid": "00"}, {"viewer": "00"}, {"kid": "00" * 65}, [],
      {"session": "00", "exp": "soon"}, {"session": "00", "exp": -1}, {"session": "00", "exp": True}, {"session": 1}],
     ids=str,
 )  # fmt: skip

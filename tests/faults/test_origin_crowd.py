@@ -1,4 +1,4 @@
-"""Everybody comes at once to a title that no node has: the bucket is asked for each byte once by each node."""
+"""Everybody comes at once to a title that no node has: each node asks the bucket for each byte once, for what Redis holds one does."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 from tests.edge.nodes import RunningNode
 from tests.faults.two_nodes import DEADLINE_S, Film, Origin, film_of, names, origin, two_nodes
 from tests.services.fault_proxy import Fault
+from tests.services.redis import RedisServer, fresh_prefix
 from tests.services.seaweed import SeaweedFS
 
 PATIENT = {"stall_timeout": 30.0, "deadline": 60.0, "connect_timeout": 30.0}
@@ -52,8 +53,8 @@ async def crowd(nodes: Sequence[RunningNode], paths: Sequence[str], count: int) 
     return told
 
 
-async def all_at_once(behind: Origin, nodes: Sequence[RunningNode], film: Film, count: int) -> None:
-    """A crowd opens a title and watches it."""
+async def all_at_once(behind: Origin, nodes: Sequence[RunningNode], film: Film, count: int) -> Counter[tuple[int, int]]:
+    """A crowd opens a title and watches it; which ranges (first, last) the bucket was asked for, how often each."""
     told = await crowd(nodes, ["/v/film/main.m3u8"], count)
     assert [(status, times) for (_, status, _), times in told.items()] == [(200, count)], "one playlist for all"
     video, audio = names(nodes[0], "film")
@@ -64,13 +65,10 @@ async def all_at_once(behind: Origin, nodes: Sequence[RunningNode], film: Film, 
     told = await crowd(nodes, list(right), count)
     assert told == Counter({(path, 200, digest(body)): count for path, body in right.items()})
 
-    # Both nodes ask for the same ranges, each for each once, and no two of these have a byte in common.
-    asked = [read.range for read in behind.reads("film.mp4")]
-    times = Counter((first, last) for first, last in (each or (0, None) for each in asked))
-    assert set(times.values()) == {2}
-    assert not overlapping([(first, last or 0) for first, last in times])
-    assert [node.total("origin_reads_total") for node in nodes] == [len(times)] * 2
-    assert len(times) <= 2 + len(right), "two requests open a title, and each object takes one at most"
+    times = Counter((first, last or 0) for first, last in (read.range or (0, 0) for read in behind.reads("film.mp4")))
+    # Two requests open a title, and each object takes one at most.
+    assert len(times) <= 2 + len(right)
+    return times
 
 
 @pytest.mark.parametrize("count", [50, pytest.param(2000, marks=pytest.mark.slow)])
@@ -81,4 +79,42 @@ async def test_a_crowd_at_a_cold_title(seaweed: SeaweedFS, tmp_path: Path, count
         # So slow that all of them come while the first request is under way.
         behind.proxy.on(Fault(delay=DEADLINE_S / 4), "film.mp4", method="GET")
         with two_nodes(behind, tmp_path, s3=PATIENT) as nodes:
-            await all_at_once(behind, nodes, film, count)
+            times = await all_at_once(behind, nodes, film, count)
+            # Both nodes ask for the same ranges, each for each once, and no two of these have a byte in common.
+            assert set(times.values()) == {2}
+            assert not overlapping(list(times))
+            assert [node.total("origin_reads_total") for node in nodes] == [len(times)] * 2
+
+
+@pytest.mark.parametrize("count", [50, pytest.param(2000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("held", ["all", pytest.param("audio", marks=pytest.mark.slow)])
+async def test_a_crowd_at_a_site(
+    seaweed: SeaweedFS, redis_server: RedisServer, tmp_path: Path, held: str, count: int
+) -> None:
+    """What Redis then holds one node reads, for both: index, manifests, and segments if they are small; all else each once."""
+    film = await asyncio.to_thread(film_of, 24, 200_000)
+    largest = {"all": max(map(len, film.video)), "audio": max(map(len, film.audio))}[held]
+    patient = {"timeout": 30.0, "connect_timeout": 30.0, "lease": 20.0}
+    redis = {"url": redis_server.url, "prefix": fresh_prefix(), "object_limit": largest, **patient}
+    with origin(seaweed) as behind:
+        behind.put(film.another(), "film.mp4")
+        behind.proxy.on(Fault(delay=DEADLINE_S / 4), "film.mp4", method="GET")
+        with two_nodes(behind, tmp_path, s3=PATIENT, redis=redis) as nodes:
+            times = await all_at_once(behind, nodes, film, count)
+            # One node opens it for both.
+            opening = min(times)
+            assert opening[0] == 0 and times.pop(opening) == 1
+            # Video and audio lie interleaved: a range holds one segment of each, neither is read for the other again, and
+            # no two end at one place. Where one begins, the node may have what was read to open the title, or may lack
+            # some kB that the other has read with the one before.
+            ends: Counter[int] = Counter()
+            for (_, last), often in times.items():
+                ends[last] += often
+            once = 1 if held == "all" else 2
+            assert 0 < len(ends) <= len(film.video) and max(ends.values()) == once
+            assert sum((last + 1 - first) * often for (first, last), often in times.items()) < 1.05 * once * len(
+                film.data
+            )
+            times[opening] = 1
+            assert sum(times.values()) == sum(node.total("origin_reads_total") for node in nodes)
+            assert sum(node.total("shared_flights_total", 'result="alone"') for node in nodes) == 0

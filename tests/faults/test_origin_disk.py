@@ -6,6 +6,8 @@ import errno
 import os
 import resource
 import shutil
+import subprocess
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -151,3 +153,82 @@ def test_damaged_and_the_bucket_is_away(behind: Origin, film: Film, tmp_path: Pa
         behind.proxy.heal()
         until(lambda: statuses(running, damaged) == [200, 200], "it is well")
         assert check(running, film) == wanted == stored(data)
+
+
+class SlowDisk:
+    """What a node's disk tier takes its time with; ``environment`` is that of the node."""
+
+    def __init__(self, folder: Path, data: Path) -> None:
+        library = folder / "slow_disk.so"
+        source = Path(__file__).with_name("slow_disk.c")
+        subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", str(library), str(source)], check=True)
+        self._delays = folder / "delays"
+        self.take()
+        self.environment = {
+            "LD_PRELOAD": str(library),
+            "SLOW_DISK_FOLDER": str(data / "cache"),
+            "SLOW_DISK_DELAYS": str(self._delays),
+        }
+
+    def take(self, reads: float = 0.0, writes: float = 0.0) -> None:
+        """So many seconds for each call that reads, and for each that writes; those that wait already included."""
+        aside = self._delays.with_suffix(".new")
+        aside.write_text(f"{reads * 1000:.0f} {writes * 1000:.0f}")
+        aside.replace(self._delays)
+
+
+@pytest.mark.slow
+@pytest.mark.needs("cc")
+def test_slow(behind: Origin, film: Film, tmp_path: Path) -> None:
+    """Each call takes a twentieth of a second: all that is asked for comes, is stored, and is found there."""
+    data = tmp_path / "data"
+    disk = SlowDisk(tmp_path, data)
+    with in_front_of(behind, data, environment=disk.environment) as running:
+        assert first_answers(running, "film") == [200, 200]
+        disk.take(reads=0.05, writes=0.05)
+        wanted = check(running, film)
+        reads = [read.range for read in behind.reads("film.mp4")]
+        assert len(reads) == len(set(reads)) <= 2 + len(film.video)
+        assert not why(running) and stored(data) == wanted
+        running.kill()
+        behind.proxy.forget()
+        running.start()
+        assert check(running, film) == wanted
+        assert not behind.reads("film.mp4"), "all of it is on the disk, and is waited for"
+
+
+@pytest.mark.slow
+@pytest.mark.needs("cc")
+@pytest.mark.parametrize("hangs", ["writes", "all"])
+def test_hangs(behind: Origin, film: Film, tmp_path: Path, hangs: str) -> None:
+    """Nobody waits for it longer than edge.disk_patience, and hardly anybody at all: the bytes come from the bucket."""
+    data, patience = tmp_path / "data", 0.5
+    disk = SlowDisk(tmp_path, data)
+    edge = {"disk_patience": patience, "disk_retry": 2.0}
+    with in_front_of(behind, data, environment=disk.environment, edge=edge) as running:
+        wanted: dict[str, bytes] = {}
+        if hangs == "all":
+            wanted = check(running, film)
+            assert stored(data) == wanted
+            running.kill()
+            running.start()
+        assert first_answers(running, "film") == [200, 200]
+        disk.take(reads=3600.0 if hangs == "all" else 0.0, writes=3600.0)
+        took = []
+        for path, body in (wanted or check(running, film)).items():
+            began = time.monotonic()
+            status, _, got = running.get(path)
+            took.append(time.monotonic() - began)
+            assert (status, got == body) == (200, True), path
+        assert max(took) < 2 * patience + 5
+        assert why(running) == {"it takes too long"}
+        assert hangs == "all" or not stored(data)
+        disk.take()
+        until(lambda: check(running, film) == stored(data), "all of it on the disk")
+        hits = running.total("tier_hits_total", "disk")
+
+        def found() -> bool:
+            check(running, film)
+            return bool(running.total("tier_hits_total", "disk") > hits or running.total("native_answers_total"))
+
+        until(found, "it is asked again once edge.disk_retry is over")

@@ -155,6 +155,7 @@ def limit_files(running: RunningNode, size: int) -> None:
 
 
 # What stands for a disk everywhere, and a file system where there can be one for the node alone.
+SILENCE_S = 2.0
 DISKS = ["limit"] + ["mount"] * mounted.available()
 
 
@@ -322,6 +323,39 @@ def test_kill_9_of_the_leader_in_mid_write(large: Path, tmp_path: Path, whole: t
         status, headers, got = running.get(path)
         assert (status, len(got), got == right) == (200, len(right), True), headers
         until(lambda: not fills(data), "an end of all leftovers")
+
+
+def test_a_leader_that_is_stopped_in_mid_write(large: Path, tmp_path: Path, whole: tuple[str, Rendition, int]) -> None:
+    """It lives and says nothing: who follows goes on without it, and what it writes when it goes on is right."""
+    data, (base, rendition, fd) = tmp_path / "data", whole
+    settings = {**EDGE, "leader_silence": SILENCE_S, "fill_timeout": 60.0}
+    with node(large, data, edge=settings, server={"hang_timeout": 0}) as running:
+        leader, path, viewers = caught_in_the_middle(running, data, base, rendition.segments)
+        right = rendition.segment(int(path.rpartition("/")[2].removesuffix(".m4s"))).from_fd(fd)
+        with ThreadPoolExecutor(len(viewers)) as pool:
+            (other,) = (pid for pid in running.workers() if pid != leader)
+            os.kill(other, signal.SIGCONT)
+            answers = {viewer.port: pool.submit(viewer.read) for viewer in viewers}
+            until(lambda: answers.keys() - clients_of(leader, running.port), "somebody at the other worker")
+            began = time.monotonic()
+            followers = answers.keys() - clients_of(leader, running.port)
+            assert judge([answers[port].result(30) for port in followers], right) == {"whole"}
+            took = time.monotonic() - began
+            assert took < 60.0 / 2, "nobody waits for as long as an object may take to grow"
+            os.kill(leader, signal.SIGCONT)
+            led = answers.keys() - followers
+            assert judge([answers[port].result(60) for port in led], right) in ({"whole"}, set())
+        until(lambda: not fills(data), "the end of what the leader writes")
+        with running.each_worker() as workers:
+            for worker in workers:
+                worker.request("GET", path)
+                answer = worker.getresponse()
+                assert (answer.status, answer.read() == right, "hit" in answer.headers["Cache-Status"]) == (
+                    200,
+                    True,
+                    True,
+                )
+        assert running.total("fills_total", 'result="silent"') >= 1
 
 
 def test_kill_9_of_all_in_mid_write(large: Path, tmp_path: Path, whole: tuple[str, Rendition, int]) -> None:

@@ -171,3 +171,35 @@ def test_ranges_beyond_63_bits(ranges: list[tuple[int, int]]) -> None:
     with pytest.raises(StreamGateError) as error:
         Plan(b"", ranges)
     assert code_of(error) == "source_malformed"
+
+
+@given(st.binary(max_size=60), RANGES, st.data())
+def test_what_comes_piece_by_piece_goes_where_it_belongs(
+    head: bytes, ranges: list[tuple[int, int]], choose: st.DataObject
+) -> None:
+    plan = Plan(head, ranges)
+    whole = expected(head, ranges)
+    start = choose.draw(st.integers(0, len(whole)))
+    out = bytearray(choose.draw(st.integers(0, len(whole) - start)))
+    first, length = plan.span
+    at, end, done = first, first + length, start
+    while True:
+        upto = min(end, at + choose.draw(st.integers(1, 60_000)))
+        before, done = done, plan.gather(SOURCE[at:upto], at, out, start, done)
+        assert before <= done and out[: done - start] == whole[start:done]
+        if (at := upto) == end:
+            break
+    if plan.ascending:
+        assert done == start + len(out)
+
+
+def test_plans_that_go_backwards_say_so() -> None:
+    assert Plan(b"", []).ascending and Plan(b"h", [(5, 5), (10, 1), (20, 3)]).ascending
+    assert not Plan(b"", [(5, 5), (9, 3)]).ascending and not Plan(b"", [(5, 5), (0, 2)]).ascending
+
+
+@pytest.mark.parametrize(("start", "done"), [(2, 1), (-1, 0), (0, 2), (0, 9), (4, 4)])
+def test_no_byte_goes_outside_of_what_is_filled(start: int, done: int) -> None:
+    with pytest.raises(StreamGateError) as caught:
+        Plan(b"abc", []).gather(b"", 0, bytearray(1), start, done)
+    assert code_of(caught) == "range_not_satisfiable"

@@ -92,9 +92,7 @@ def test_libav_decodes_without_a_complaint(name: str, folder: Path) -> None:
         assert libav.complaints(whole(asset, rendition)) == []
 
 
-@pytest.mark.parametrize(
-    "name", [*(n for n in (*footage.GENERATED, *footage.CODECS) if n not in _NOT_ALONE), *_REAL]
-)
+@pytest.mark.parametrize("name", [*(n for n in (*footage.GENERATED, *footage.CODECS) if n not in _NOT_ALONE), *_REAL])
 def test_every_segment_alone_gives_the_sources_pictures(name: str, folder: Path) -> None:
     """A rung switch at any boundary: init + that segment decode to what the source's decoder shows there."""
     asset, path = opened(name, folder)

@@ -26,7 +26,8 @@ def free_ports(count: int) -> list[int]:
     held: list[socket.socket] = []
     try:
         while len(found) < count:
-            port = 20_000 + secrets.randbelow(10_000)
+            # Both below 32768, from where on the kernel gives ports to connections.
+            port = 12_000 + secrets.randbelow(10_700)
             pair = [socket.socket(), socket.socket()]
             held += pair
             try:

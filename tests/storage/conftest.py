@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
+import uvloop
 
 from streamgate.core.settings import S3Settings
 from streamgate.storage.objects.s3 import S3Store, open_s3
@@ -24,7 +26,20 @@ QUICK: dict[str, Any] = {
 }
 """Settings that do not let tests wait."""
 
+_LOOPS = {
+    "test_objects_conformance": ("uvloop",),
+    "test_objects_s3_faults": ("uvloop",),
+    "test_objects_receiving": ("asyncio", "uvloop"),
+}
+
 OpenStore = Callable[..., Awaitable[S3Store]]
+
+
+def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, Callable[[], Any]]:
+    """asyncio's own loop, and for what is received the one that the edge runs on."""
+    loops: dict[str, Callable[[], Any]] = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+    wanted = _LOOPS.get(item.path.stem, ("asyncio",))
+    return {name: loops[name] for name in wanted}
 
 
 @pytest.fixture(scope="module")

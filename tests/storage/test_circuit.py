@@ -233,3 +233,34 @@ async def test_another_code() -> None:
             await world.circuit.call(world.work(StreamGateError("source_unreadable")))
         assert caught.value.code == "source_unreadable"
     assert world.state == "open" and world.asked == 2
+
+
+async def test_it_heals_though_nobody_calls() -> None:
+    """Probes keep to the waits of the circuit, and end with its trouble; there are none while it is closed."""
+    asked: list[str] = []
+    broken = True
+
+    async def work() -> None:
+        asked.append(circuit.state)
+        if broken:
+            raise StreamGateError("store_unavailable")
+
+    circuit = Circuit(failures=1, slow=60.0, share=0.5, window=10, probe=0.005, probe_max=0.02)
+    healing = asyncio.ensure_future(circuit.heal(lambda: circuit.call(work)))
+    try:
+        await asyncio.sleep(0)
+        with pytest.raises(StreamGateError):
+            await circuit.call(work)
+        async with asyncio.timeout(10):
+            while len(asked) < 6:
+                await asyncio.sleep(0.001)
+            broken = False
+            while circuit.state != "closed":
+                await asyncio.sleep(0.001)
+        assert asked[0] == "closed" and set(asked[1:]) == {"half-open"}
+        tried = len(asked)
+        await circuit.call(work)
+        assert len(asked) == tried + 1
+    finally:
+        healing.cancel()
+        await asyncio.gather(healing, return_exceptions=True)

@@ -294,3 +294,15 @@ async def test_secrets_stay_inside(secure_redis: RedisServer) -> None:
     assert caught.value.code == "store_unavailable" and "invalid username-password" in caught.value.detail
     assert "wrong-horse" not in repr(caught.value)
     await store.close()
+
+
+async def test_what_is_dropped_is_told_to_nobody(store: KeyValueStore) -> None:
+    """Who had read it is believed still, and what came later is there."""
+    for subject in (b"a", b"b", b"c"):
+        await store.append("purge", subject, None)
+    events, position = await store.events()
+    assert await store.drop(events[:2]) == 2 and await store.drop(events[:2]) == 0 and await store.drop([]) == 0
+    assert [event.subject for event in (await store.events())[0]] == [b"c"]
+    assert await store.events(position) == ([], position)
+    await store.append("purge", b"d", None)
+    assert [event.subject for event in (await store.events(position))[0]] == [b"d"]

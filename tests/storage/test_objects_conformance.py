@@ -74,6 +74,38 @@ async def test_ranges_are_exact_and_end_with_the_object(store: ObjectStore, offs
         assert b"".join([piece async for piece in reading]) == expected
 
 
+@pytest.mark.parametrize(("offset", "length"), [(0, 1), (17, MIB), (len(BYTES) - 1, 1), (0, len(BYTES))])
+async def test_a_buffer_is_filled(store: ObjectStore, offset: int, length: int) -> None:
+    info = await store.put("film", BYTES)
+    memory = bytearray(b"x" * (length + 2))
+    told: list[int] = []
+
+    def progress(count: int) -> None:
+        assert memory[1 : count + 1] == BYTES[offset : offset + count]
+        told.append(count)
+
+    buffer = memoryview(memory)[1:-1]
+    found = await store.read_into("film", offset, buffer, etag=info.etag, progress=progress)
+    assert (found.key, found.size, found.etag) == ("film", len(BYTES), info.etag)
+    assert memory == b"x" + BYTES[offset : offset + length] + b"x"
+    assert told == sorted(set(told)) and told[-1] == length
+    assert await store.read_into("film", offset, buffer) == found
+
+
+async def test_a_buffer_that_cannot_be_filled(store: ObjectStore) -> None:
+    info = await store.put("film", BYTES)
+    buffer = memoryview(bytearray(100))
+    for offset in (len(BYTES) - 99, len(BYTES), 10**12):
+        with fails("source_changed"):
+            await store.read_into("film", offset, buffer, etag=info.etag)
+    with fails("source_changed"):
+        await store.read_into("film", 0, buffer, etag="other")
+    with fails("source_not_found"):
+        await store.read_into("missing", 0, buffer)
+    with fails("path_malformed"):
+        await store.read_into("a//b", 0, buffer)
+
+
 async def test_no_bytes_are_asked_for(store: ObjectStore) -> None:
     info = await store.put("film", BYTES)
     async with store.reading("film", 5, 0, etag=info.etag) as reading:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -146,3 +148,30 @@ async def test_two_stores_of_one_folder(store: FolderStore, tmp_path: Path) -> N
 
     assert sum(await asyncio.gather(*(make((store, other)[n % 2], n) for n in range(20)))) == 1
     await other.close()
+
+
+async def test_who_gives_up_has_his_memory_back(
+    store: FolderStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread that is in the middle of reading is waited for."""
+    (tmp_path / "film").write_bytes(BYTES)
+    begun, go_on, preadv = threading.Event(), threading.Event(), os.preadv
+
+    def slow(*given: Any) -> int:
+        begun.set()
+        assert go_on.wait(10)
+        return preadv(*given)
+
+    monkeypatch.setattr(os, "preadv", slow)
+    buffer = bytearray(len(BYTES))
+    reading = asyncio.ensure_future(store.read_into("film", 0, memoryview(buffer)))
+    assert await asyncio.to_thread(begun.wait, 10)
+    for _ in range(2):
+        reading.cancel()
+        await asyncio.sleep(0)
+        assert not reading.done()
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    read = buffer.rstrip(b"\0")
+    assert read and BYTES.startswith(read) and len(read) < len(BYTES)

@@ -8,7 +8,8 @@ import secrets
 import socket
 import sys
 import traceback
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ from streamgate.storage.objects.s3.errors import of_answer
 from streamgate.storage.objects.s3.retries import RetryBudget
 from streamgate.storage.objects.s3.urls import SignedUrls
 from streamgate.storage.objects.store import open_store as open_any
-from tests.services.fault_proxy import Fault, FaultProxy
+from tests.services.fault_proxy import Fault, FaultProxy, Request
 from tests.services.seaweed import SeaweedFS
 from tests.storage.conftest import QUICK, OpenStore
 
@@ -209,10 +210,114 @@ async def test_bucket_in_the_name_of_the_host(
 
 
 @needs_weed
-async def test_no_acl_is_sent(store: S3Store, proxy: FaultProxy) -> None:
+async def test_no_acl_is_sent(open_store: OpenStore, proxy: FaultProxy) -> None:
+    """Nor a checksum of newer SDKs: with no request that we have."""
+    store = await open_store(part_size=5 * MIB, stall_timeout=5.0, deadline=15.0)
+    await store.put("small", b"bytes")
+    await store.put("film", bytes(6 * MIB), only_new=True)
+    await store.read("film", 0, 10)
+    await store.stat("film")
+    assert [info.key async for info in store.list()] == ["film", "small"]
+    await store.delete("film")
+    assert {request.method for request in proxy.requests} == {"PUT", "POST", "GET", "HEAD", "DELETE"}
+    for request in proxy.requests:
+        sent = [*request.headers, request.query.lower()]
+        assert not [name for name in sent if "acl" in name or "grant" in name or "trailer" in name or "crc" in name]
+
+
+@needs_weed
+async def test_parts_in_place_of_a_version(open_store: OpenStore, proxy: FaultProxy) -> None:
+    """The condition goes with the request that makes the object, and of two who replace the same one only one does."""
+    store = await open_store(part_size=5 * MIB, stall_timeout=5.0, deadline=15.0)
+    first = await store.put("film", bytes(6 * MIB))
+    outcomes = await asyncio.gather(
+        *(store.put("film", bytes([n]) * 6 * MIB, etag=first.etag) for n in (1, 2)), return_exceptions=True
+    )
+    (made,) = (each for each in outcomes if not isinstance(each, BaseException))
+    (refused,) = (each for each in outcomes if isinstance(each, StreamGateError))
+    assert refused.code == "precondition_failed" and made.etag != first.etag
+    assert len(await store.read("film", 0, 10, etag=made.etag)) == 10
+    completed = [each for each in proxy.asked("film", "POST") if "uploadId" in each.query]
+    assert [each.headers.get("if-match") for each in completed] == [None, *[f'"{first.etag}"'] * 2]
+
+
+@needs_weed
+async def test_credentials_of_a_profile(
+    seaweed: SeaweedFS, prefix: str, proxy: FaultProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the standard chain: the environment first, else the profile that it names; the region is the profile's, too."""
+    (tmp_path / "credentials").write_text(
+        f"[site]\naws_access_key_id = {seaweed.access_key}\naws_secret_access_key = {seaweed.secret_key}\n"
+    )
+    (tmp_path / "config").write_text("[profile site]\nregion = eu-near-1\n")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_PROFILE", "site")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    store = await open_s3(f"s3://{prefix}", S3Settings(endpoint=proxy.endpoint, **QUICK))
     await store.put("film", b"bytes")
-    (request,) = proxy.requests
-    assert not [name for name in request.headers if "acl" in name or "grant" in name or "trailer" in name]
+    assert await store.read("film") == b"bytes"
+    await store.close()
+    put, get = proxy.requests
+    scope = f"Credential={seaweed.access_key}/"
+    assert scope in put.headers["authorization"] and "/eu-near-1/s3/" in put.headers["authorization"]
+    assert f"X-Amz-Credential={seaweed.access_key}%2F" in get.query and "%2Feu-near-1%2Fs3%2F" in get.query
+
+
+@needs_weed
+async def test_hedges_are_counted(prefix: str, proxy: FaultProxy) -> None:
+    telemetry = Telemetry()
+    given = {**QUICK, "hedge_after": 0.1, "stall_timeout": 5.0, "deadline": 10.0}
+    store = await open_s3(f"s3://{prefix}", S3Settings(endpoint=proxy.endpoint, **given), telemetry)
+    await store.put("film", b"0" * 1000)
+    proxy.on(Fault(delay=3), "film", method="GET", times=1)
+    assert len(await store.read("film", 0, 100)) == 100
+    assert telemetry.value("origin_hedges") == 1
+    assert telemetry.value("origin_requests", operation="get") == 2
+    assert len(await store.read("film", 0, 100)) == 100
+    assert telemetry.value("origin_hedges") == 1, "none where the first is quick"
+    await store.close()
+
+
+HERE = {"x-amz-bucket-region": "eu-far-1"}
+MOVED = b"<Error><Code>PermanentRedirect</Code><Message>elsewhere</Message></Error>"
+
+
+@needs_weed
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Fault(status=301, headers=dict(HERE), body=MOVED),
+        Fault(status=307, headers=dict(HERE), body=MOVED),
+        Fault(status=400, headers=dict(HERE)),
+        Fault(status=403, headers=dict(HERE), body=b"<Error><Code>AuthorizationHeaderMalformed</Code></Error>"),
+    ],
+    ids=lambda answer: str(answer.status),
+)
+async def test_a_bucket_that_is_elsewhere(prefix: str, proxy: FaultProxy, answer: Fault) -> None:
+    """Whatever is asked for first, the region that the bucket tells is taken; nobody asks elsewhere any more."""
+
+    def elsewhere(request: Request) -> bool:
+        return "%2Feu-far-1%2F" not in request.query and "/eu-far-1/" not in request.headers.get("authorization", "")
+
+    proxy.on(answer, when=elsewhere)
+    calls: list[Callable[[S3Store], Awaitable[Any]]] = [
+        lambda store: store.put("film", b"bytes"),
+        lambda store: store.read("film", 0, 3),
+        lambda store: store.stat("film"),
+        lambda store: anext(store.list()),
+    ]
+    for call in calls:
+        store = await open_s3(f"s3://{prefix}", S3Settings(endpoint=proxy.endpoint, **QUICK))
+        await call(store)
+        for _ in range(2):
+            # The first time aioboto3 may have found its way without telling us.
+            proxy.forget()
+            assert await store.read("film", 0, 3) == b"byt"
+            assert (await store.stat("film")).size == 5
+        assert [request.status for request in proxy.requests] == [206, 200]
+        await store.close()
 
 
 @needs_weed

@@ -26,6 +26,7 @@ from streamgate.core.settings import ServerSettings, Settings, TokenSettings
 from streamgate.errors import StreamGateError
 from streamgate.native import cat
 from streamgate.storage import keys
+from streamgate.storage.generations import Workshop
 from tests.token_factory import KEY, NOW, SECRET, SESSION, VECTORS, Request, verdict, verifier
 
 DEFAULTS = Defaults("streamgate", ("site-eu-1",))
@@ -137,6 +138,18 @@ def cat_claims(key: key_files.SharedKey) -> Any:
     return cat.decode(tokens.mint(key, asset="abc123", session=SESSION, expires=NOW + 100))[3]
 
 
+def made_in(folder: Path) -> list[key_files.AnyKey]:
+    """The keys of a folder in which the first one is made."""
+    Workshop(folder, folder / "root", "site-eu-1", DEFAULTS).first()
+    return keys.load(folder, DEFAULTS)
+
+
+def only(found: list[key_files.AnyKey]) -> key_files.SharedKey:
+    [key] = found
+    assert isinstance(key, key_files.SharedKey)
+    return key
+
+
 class TestKeyFiles:
     def write(self, folder: Path, text: str, name: str = "a.toml", mode: int = 0o600) -> Path:
         path = folder / name
@@ -146,33 +159,32 @@ class TestKeyFiles:
 
     def test_a_key_is_made_and_kept(self, tmp_path: Path) -> None:
         folder = tmp_path / "data" / "keys"
-        [made] = keys.load(folder, DEFAULTS, make=True)
-        [again] = keys.load(folder, DEFAULTS, make=True)
+        made, again = only(made_in(folder)), only(made_in(folder))
         assert made == again
-        assert len(made.secret) == 32
-        [file] = list(folder.iterdir())
-        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        assert len(made.secret) == 32 and made.kid == b"site-eu-1.1"
+        assert {file.name for file in folder.iterdir()} == {"root", "generations.json", ".lock", "site-eu-1.1.toml"}
+        assert all(stat.S_IMODE(file.stat().st_mode) == 0o600 for file in folder.iterdir())
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
         token = tokens.mint(made, asset="abc123", session=SESSION, expires=NOW + 9)
         assert verdict(token, by=verifier(again.verifying())) == "accept"
 
     def test_no_two_folders_get_the_same_key(self, tmp_path: Path) -> None:
-        one, other = (keys.load(tmp_path / name, DEFAULTS, make=True)[0] for name in "ab")
-        assert one.secret != other.secret and one.kid != other.kid
+        one, other = (only(made_in(tmp_path / name)) for name in "ab")
+        assert one.secret != other.secret
 
     def test_of_many_who_make_one_at_once_all_get_the_same(self, tmp_path: Path) -> None:
         start, found = threading.Barrier(8), []
 
         def make() -> None:
             start.wait()
-            found.append(keys.load(tmp_path / "keys", DEFAULTS, make=True))
+            found.append(made_in(tmp_path / "keys"))
 
         threads = [threading.Thread(target=make) for _ in range(8)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        assert len(found) == 8 and all(one == found[0] for one in found)
+        assert len(found) == 8 and all(one == found[0] and len(one) == 1 for one in found)
 
     def test_what_a_file_may_say(self, tmp_path: Path) -> None:
         rules = 'issuer = "shop"\naudience = ["x"]\nrequire = ["exp"]\nprefixes = ["/v/shop-"]\n'
@@ -222,7 +234,7 @@ class TestKeyFiles:
         assert VECTORS["keys"]["k1"] not in Path(key_files.__file__).read_text()
 
     def test_no_repr_shows_a_secret(self, tmp_path: Path) -> None:
-        [made] = keys.load(tmp_path / "keys", DEFAULTS, make=True)
+        made = only(made_in(tmp_path / "keys"))
         assert made.secret.hex() not in repr(made) and str(made.secret) not in repr(made)
 
 
@@ -239,7 +251,19 @@ class TestCommands:
     def test_mint_and_show(self, config: Path) -> None:
         run = CliRunner()
         made = run.invoke(
-            main, ["token", "mint", "film", "--method", "GET", "--network", "203.0.113.0/24", "--config", str(config)]
+            main,
+            [
+                "token",
+                "mint",
+                "film",
+                "--offline",
+                "--method",
+                "GET",
+                "--network",
+                "203.0.113.0/24",
+                "--config",
+                str(config),
+            ],
         )
         assert made.exit_code == 0, made.output
         for shown in (
@@ -254,7 +278,7 @@ class TestCommands:
 
     def test_urls(self, config: Path) -> None:
         made = CliRunner().invoke(
-            main, ["token", "mint", "film", "--url", "http://edge.example/", "--config", str(config)]
+            main, ["token", "mint", "film", "--offline", "--url", "http://edge.example/", "--config", str(config)]
         )
         hls, dash = (line.split()[1] for line in made.output.splitlines())
         assert (
@@ -274,8 +298,11 @@ class TestCommands:
     def test_wrong_usage(self, config: Path) -> None:
         run = CliRunner()
         for arguments, status in ((["--network", "nowhere"], 2), (["--lifetime", "0"], 2)):
-            assert run.invoke(main, ["token", "mint", "film", *arguments, "--config", str(config)]).exit_code == status
-        assert run.invoke(main, ["token", "mint", "a/b", "--config", str(config)]).exit_code == 1
+            assert (
+                run.invoke(main, ["token", "mint", "film", "--offline", *arguments, "--config", str(config)]).exit_code
+                == status
+            )
+        assert run.invoke(main, ["token", "mint", "a/b", "--offline", "--config", str(config)]).exit_code == 1
 
     def test_the_signer_is_chosen_by_kid(self, tmp_path: Path) -> None:
         folder = tmp_path / "keys"
@@ -287,15 +314,15 @@ class TestCommands:
         for signer, kid in (("", b"b"), ("a", b"a")):
             config = tmp_path / "s.toml"
             config.write_text(f'[tokens]\nkeys = "{folder}"\nsigner = "{signer}"\n')
-            made = CliRunner().invoke(main, ["token", "mint", "film", "--config", str(config)])
+            made = CliRunner().invoke(main, ["token", "mint", "film", "--offline", "--config", str(config)])
             assert cat.decode(made.output.strip())[2] == {4: kid}
         config.write_text(f'[tokens]\nkeys = "{folder}"\nsigner = "c"\n')
-        assert CliRunner().invoke(main, ["token", "mint", "film", "--config", str(config)]).exit_code == 1
+        assert CliRunner().invoke(main, ["token", "mint", "film", "--offline", "--config", str(config)]).exit_code == 1
 
     def test_no_secret_in_what_the_program_shows(self, config: Path, tmp_path: Path) -> None:
         environment = {**os.environ, "STREAMGATE_CONFIG": str(config)}
         outputs = []
-        for arguments in (["token", "mint", "film"], ["config"]):
+        for arguments in (["token", "mint", "film", "--offline"], ["config"]):
             done = subprocess.run(
                 [sys.executable, "-m", "streamgate.cli", *arguments],
                 env=environment,
@@ -305,6 +332,17 @@ class TestCommands:
             )
             outputs.append(done.stdout + done.stderr)
         [file] = (tmp_path / "data/keys").glob("*.toml")
-        secret = keys.load(file.parent, DEFAULTS)[0].secret.hex()
+        secret = only(keys.load(file.parent, DEFAULTS)).secret.hex()
         assert secret in file.read_text()
         assert all(secret not in output for output in outputs)
+
+
+def test_an_outage_that_leases_outlive_is_told(tmp_path: Path) -> None:
+    config = tmp_path / "streamgate.toml"
+    config.write_text("[leases]\nduration = 20.0\nauth_outage = 600.0\n")
+    told = CliRunner().invoke(main, ["config", "--config", str(config)])
+    assert (told.exit_code, "may stay for up to 620 s" in told.output.splitlines()[0]) == (0, True)
+    again = tmp_path / "again.toml"
+    again.write_text(told.output)
+    assert CliRunner().invoke(main, ["config", "--config", str(again)]).output == told.output
+    assert "may stay for" not in CliRunner().invoke(main, ["config", "--default"]).output

@@ -96,6 +96,5 @@ def test_an_edge_that_has_served_a_segment(clip: Path, tmp_path: Path) -> None:
     serving = {pid: modules for pid, modules in loaded.items() if "aiohttp" in modules}
     assert serving
     for pid, modules in loaded.items():
-        # structlog takes rich where it is installed, and so it is not held against the edge.
-        assert not modules & (ADAPTERS | {"av"})
-        assert pid == server.pid or "click" not in modules  # the command line's own process needs it
+        assert not modules & (ADAPTERS | {"av", "rich"})
+        assert ("click" if pid != server.pid else "numpy") not in modules  # who serves, and who starts those

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from streamgate.core.settings.auth import ApiSettings, AuthSettings, ForeignSettings, LeaseSettings
 from streamgate.core.settings.edge import EdgeSettings, MediaSettings, TokenSettings
 from streamgate.core.settings.log import LogSettings
 from streamgate.core.settings.operator import AdminSettings, PurgeSettings
@@ -23,8 +24,12 @@ from streamgate.core.settings.server import DrainSettings, LimitSettings, Server
 
 __all__ = [
     "AdminSettings",
+    "ApiSettings",
+    "AuthSettings",
     "DrainSettings",
     "EdgeSettings",
+    "ForeignSettings",
+    "LeaseSettings",
     "LimitSettings",
     "LogSettings",
     "MediaSettings",
@@ -66,6 +71,10 @@ class Settings(BaseSettings):
     redis: RedisSettings = RedisSettings()
     revocation: RevocationSettings = RevocationSettings()
     tokens: TokenSettings = TokenSettings()
+    auth: AuthSettings = AuthSettings()
+    leases: LeaseSettings = LeaseSettings()
+    api: ApiSettings = ApiSettings()
+    foreign: ForeignSettings = ForeignSettings()
     s3: S3Settings = S3Settings()
     origin: OriginSettings = OriginSettings()
     log: LogSettings = LogSettings()
@@ -74,6 +83,11 @@ class Settings(BaseSettings):
         """Where the operator's socket is of the server that listens on ``port`` (None: on the settings')."""
         default = f"admin-{self.server.port if port is None else port}.sock"
         return Path(self.admin.socket) if self.admin.socket else self.server.data_folder / default
+
+    def auth_socket(self, port: int | None = None) -> Path:
+        """Where the auth role's socket is of the server that listens on ``port`` (None: on the settings')."""
+        default = f"auth-{self.server.port if port is None else port}.sock"
+        return Path(self.auth.socket) if self.auth.socket else self.server.data_folder / default
 
     @classmethod
     def settings_customise_sources(

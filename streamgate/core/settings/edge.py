@@ -33,7 +33,8 @@ class EdgeSettings(Section):
         le=2_592_000,
     )
     cache_tags: bool = setting(
-        False, "Send Cache-Tag: the asset, the rendition, the kind, and the tags in asset.toml, for purges by caches in front."
+        False,
+        "Send Cache-Tag: the asset, the rendition, the kind, and the tags in asset.toml, for purges by caches in front.",
     )
     revalidate: float = setting(
         1.0, "An open asset's files are looked at for changes at most this often.", unit="seconds", ge=0, le=60
@@ -98,6 +99,13 @@ class EdgeSettings(Section):
     disk_retry: float = setting(
         30.0, "Time without writes to the disk tier after one has failed.", unit="seconds", ge=0, le=3600
     )
+    disk_patience: float = setting(
+        4.0,
+        "Longest time of one look into the disk tier, or of one write; then it is left alone for disk_retry.",
+        unit="seconds",
+        ge=0.05,
+        le=600,
+    )
     scrub_rate: int = setting(
         4 * 2**20,
         "Speed at which objects on the disk are read again to find damaged ones. 0: never.",
@@ -111,6 +119,14 @@ class EdgeSettings(Section):
         unit="seconds",
         ge=0.1,
         le=3600,
+    )
+    leader_silence: float = setting(
+        3.0,
+        "A process that makes what others wait for says each second that it lives; after so long without a word they go on"
+        " without it.",
+        unit="seconds",
+        ge=2,
+        le=600,
     )
     max_buffered_segment: int = setting(
         16 * 1024 * 1024,
@@ -222,11 +238,29 @@ class TokenSettings(Section):
     require: tuple[str, ...] = setting(
         ("iss", "exp", "cti", "aud"), "Claims that a token must have, where its key's file does not say otherwise."
     )
-    signer: str = setting("", "The kid of the key that tokens are made with. Empty: the last one by file name.")
+    root: str = setting(
+        "",
+        "File of the root that the site's keys are derived from; only the auth role reads it. Empty: keys/root in the folder server.data, made there.",
+    )
+    signer: str = setting(
+        "",
+        "The kid of the key that tokens are made with. Empty: the site's generation that signs, else the last of ours by file name.",
+    )
     lifetime: int = setting(
         14_400,
         "Time from the making of a token to its end, which is that of the session: a token in the path is not renewed.",
         unit="seconds",
         ge=60,
         le=2_592_000,
+    )
+    short_life: int = setting(
+        300,
+        "Life of a token in a header or a cookie, which is renewed until its session ends.",
+        unit="seconds",
+        ge=1,
+        le=86_400,
+    )
+    without_session: bool = setting(
+        False,
+        "Take tokens of ours whose session the auth role does not know (`token mint --offline`): nothing ends them.",
     )

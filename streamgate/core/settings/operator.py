@@ -49,7 +49,7 @@ class PurgeSettings(Section):
     )
     most: int = setting(
         10_000,
-        "Purges that are remembered at once; beyond it the older half becomes one, of everything.",
+        "Purges that are remembered at once; beyond it one is of everything, and takes the place of all.",
         unit="purges",
         ge=16,
         le=1_000_000,

@@ -17,6 +17,10 @@ class S3Settings(Section):
     addressing: Literal["auto", "path", "virtual"] = setting(
         "auto", "Bucket in the path or in the host's name. auto: path with an endpoint of one's own, else virtual."
     )
+    ca_file: str = setting(
+        "",
+        "PEM file of the authorities that may vouch for the store, and no others. Empty: AWS_CA_BUNDLE's, else the machine's.",
+    )
     replicas: tuple[str, ...] = setting(
         (),
         "Other buckets with the same objects, in order of preference: s3://bucket/prefix?endpoint=https://…&region=…;"

@@ -16,6 +16,21 @@ class RevocationSettings(Section):
         ge=1,
         le=86_400,
     )
+    keep: int = setting(
+        31_536_000,
+        "How long a session stays revoked where no end is given: no token that is believed may live longer. Keys stay"
+        " revoked for ever.",
+        unit="seconds",
+        ge=86_400,
+        le=315_360_000,
+    )
+    most: int = setting(
+        100_000,
+        "Revocations in force beyond which the node takes no more from its operator; what other nodes revoke it always takes.",
+        unit="revocations",
+        ge=100,
+        le=10_000_000,
+    )
     poll: float = setting(
         0.2,
         "Time between two looks at the site's feed: so long it takes at most until other nodes' events are known here.",

@@ -166,6 +166,14 @@ class LimitSettings(Section):
         200.0, "Requests with one token; beyond them the answer is 429.", unit="a second", ge=0.001, le=1e9
     )
     burst_per_token: int = setting(2000, "Requests with one token at once.", unit="requests", ge=1, le=1_000_000_000)
+    purges: float = setting(
+        30.0,
+        "Purges that operators ask this node for; beyond them the answer is 429. Each is an event for the whole site.",
+        unit="a second",
+        ge=0.001,
+        le=1e6,
+    )
+    burst_purges: int = setting(1000, "Such purges at once.", unit="purges", ge=1, le=1_000_000)
     tracked: int = setting(
         65_536, "Addresses, and tokens, that are counted at once; 16 bytes each.", unit="entries", ge=1, le=2**26
     )

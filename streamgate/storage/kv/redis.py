@@ -19,6 +19,7 @@ from streamgate.storage.circuit import Circuit
 from streamgate.storage.kv import redis_scripts
 from streamgate.storage.kv.events import EVENT_TYPES, UID_BYTES, Event, EventType, Position
 from streamgate.storage.kv.redis_client import Client, connect, disconnect, get_each
+from streamgate.storage.kv.rows import ANY, Write
 
 T = TypeVar("T")
 
@@ -116,6 +117,19 @@ class RedisStore:
         """Remove a value; whether there was one."""
         return bool(await self._command("DEL", self.key(key)))
 
+    async def write(self, writes: Sequence[Write]) -> list[bool]:
+        """Do these, each by itself; which of them were done, and not refused for what was there instead."""
+        return list(await asyncio.gather(*(self._write(each) for each in writes)))
+
+    async def _write(self, each: Write) -> bool:
+        if each.expected is ANY:
+            await self.put(each.key, each.value, each.ttl)
+            return True
+        if each.expected is None:
+            return await self.put_new(each.key, each.value, each.ttl)
+        ttl = "" if each.ttl is None else _milliseconds(each.ttl)
+        return bool(await self._script(redis_scripts.REPLACE, self.key(each.key), each.expected, each.value, ttl))
+
     async def lease(self, name: str, holder: bytes, ttl: float) -> bool:
         """Take or extend the lease ``name``; False where another holder has it."""
         return bool(await self._script(redis_scripts.LEASE, self._lease(name), holder, _milliseconds(ttl)))
@@ -154,6 +168,14 @@ class RedisStore:
         return found, Position(
             incarnation, found[-1].id if found else seen.id if incarnation == seen.incarnation else 0
         )
+
+    async def drop(self, events: Iterable[Event]) -> int:
+        """Remove these events, for a later one says all that they said; how many there were."""
+        members = [_member(event) for event in events]
+        gone = 0
+        for at in range(0, len(members), _PAGE):
+            gone += await self._command("ZREM", self._feed, *members[at : at + _PAGE])
+        return gone
 
     async def prune(self) -> int:
         """Remove events that have ended, of which it tells how many there were; values end by themselves."""

@@ -31,6 +31,13 @@ return redis.call('DEL', KEYS[1])
 """
 """KEYS: the lease. ARGV: holder. 1 where it was the holder's."""
 
+REPLACE = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+if ARGV[3] == '' then redis.call('SET', KEYS[1], ARGV[2]) else redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3]) end
+return 1
+"""
+"""KEYS: a value. ARGV: what it must be, what it becomes, ms or ''. 1 where it was that."""
+
 _INCARNATION = """
 local function last()
     return tonumber(redis.call('ZSCORE', KEYS[1], '~') or '0')

@@ -14,7 +14,7 @@ import os
 import secrets
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar, cast
@@ -24,6 +24,7 @@ from streamgate.core.clock import steady as passed
 from streamgate.errors import StreamGateError
 from streamgate.storage.kv.events import EVENT_TYPES, UID_BYTES, Event, EventType, Position
 from streamgate.storage.kv.reserve import Reserve
+from streamgate.storage.kv.rows import ANY, Write
 
 T = TypeVar("T")
 
@@ -46,6 +47,7 @@ _UIDS = (
     "UPDATE events SET uid = randomblob(16) WHERE uid IS NULL",
     "CREATE UNIQUE INDEX IF NOT EXISTS events_uid ON events (uid)",
 )
+_FIRST = "INSERT INTO sqlite_sequence SELECT 'events', ? WHERE NOT EXISTS (SELECT * FROM sqlite_sequence)"
 _INSERT = "INSERT INTO events (type, subject, until, uid) VALUES (?, ?, ?, ?)"
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -128,6 +130,19 @@ class SqliteStore:
         """Remove a value; whether there was one."""
         return await self.take(key) is not None
 
+    async def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
+        """The values in the order of ``keys``."""
+        return await self._run(lambda: [self._get(key) for key in keys])
+
+    async def write(self, writes: Sequence[Write]) -> list[bool]:
+        """Do these in one step; which of them were done, and not refused for what was there instead."""
+
+        def write() -> list[bool]:
+            with self._transaction() as db:
+                return [self._write(db, each) for each in writes]
+
+        return await self._run(write)
+
     async def lease(self, name: str, holder: bytes, ttl: float) -> bool:
         """Take or extend the lease ``name``; False where another holder has it."""
 
@@ -204,6 +219,19 @@ class SqliteStore:
 
         return await self._run(read)
 
+    async def drop(self, events: Iterable[Event]) -> int:
+        """Remove these events, for a later one says all that they said; how many there were."""
+        uids = [(event.uid,) for event in events]
+
+        def drop() -> int:
+            with self._transaction() as db:
+                last = self._last(db)
+                gone = db.executemany("DELETE FROM events WHERE uid = ?", uids).rowcount
+                self._note_last(db, last, gone)
+                return gone
+
+        return await self._run(drop) if uids else 0
+
     async def prune(self) -> int:
         """Remove values and events whose time has passed, and make the reserve whole again; how many were removed."""
 
@@ -212,10 +240,9 @@ class SqliteStore:
                 now = self._gone()
                 db.execute("DELETE FROM leases WHERE until <= ? OR boot != ?", (self._steady(), self._boot))
                 gone = db.execute("DELETE FROM kv WHERE until <= ?", (now,)).rowcount
-                number, uid = self._last(db)
-                if ended := db.execute("DELETE FROM events WHERE until <= ?", (now,)).rowcount:
-                    # Whoever has come that far is to be believed, though it may have gone now.
-                    db.execute("INSERT OR REPLACE INTO about VALUES ('last', ?)", (f"{number} {uid.hex()}",))
+                last = self._last(db)
+                ended = db.execute("DELETE FROM events WHERE until <= ?", (now,)).rowcount
+                self._note_last(db, last, ended)
                 gone += ended
             self._reserve.fill()
             return gone
@@ -251,6 +278,8 @@ class SqliteStore:
                 db.execute("ALTER TABLE events ADD COLUMN uid BLOB")
             for statement in _UIDS:
                 db.execute(statement)
+            # Microseconds since 1970: numbers rise, though the file was lost and begins anew.
+            db.execute(_FIRST, (int(self._clock() * 1e6),))
         self._boot = _BOOT_ID.read_text().strip()
         self._identity = made.st_dev, made.st_ino
         self._reserve.fill()
@@ -278,6 +307,12 @@ class SqliteStore:
         ).fetchone()
         return found[0] if found else None
 
+    def _write(self, db: sqlite3.Connection, each: Write) -> bool:
+        if each.expected is not ANY and self._get(each.key) != each.expected:
+            return False
+        db.execute("INSERT OR REPLACE INTO kv VALUES (?, ?, ?)", (each.key, each.value, self._until(each.ttl)))
+        return True
+
     def _holder(self, db: sqlite3.Connection, name: str) -> bytes | None:
         found = db.execute(
             "SELECT holder FROM leases WHERE name = ? AND until > ? AND boot = ?", (name, self._steady(), self._boot)
@@ -303,6 +338,11 @@ class SqliteStore:
         """Number and uid of the last event of all; 0 where there never was one."""
         found = db.execute("SELECT id, uid FROM events ORDER BY id DESC LIMIT 1").fetchone()
         return max(found or (0, b""), self._last_of_before(db))
+
+    def _note_last(self, db: sqlite3.Connection, last: tuple[int, bytes], gone: int) -> None:
+        """Whoever has come as far as the ``last`` event is to be believed, though it may be among the ``gone`` ones now."""
+        if gone:
+            db.execute("INSERT OR REPLACE INTO about VALUES ('last', ?)", (f"{last[0]} {last[1].hex()}",))
 
     def _last_of_before(self, db: sqlite3.Connection) -> tuple[int, bytes]:
         """Those of the event that was the last one before some were removed."""

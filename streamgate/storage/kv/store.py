@@ -51,6 +51,9 @@ class KeyValueStore(Protocol):
         A store is another when it began anew, and when it may have lost what it had confirmed: its incarnation tells.
         """
 
+    async def drop(self, events: Iterable[Event]) -> int:
+        """Remove these events, for a later one says all that they said; how many there were."""
+
     async def prune(self) -> int:
         """Remove what has ended; how much was removed."""
 

@@ -12,13 +12,14 @@ import stat
 import threading
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from streamgate.core.settings.origin import S3Settings
 from streamgate.errors import StreamGateError
-from streamgate.storage.objects.store import ObjectInfo, check_key, in_one_piece, is_key
+from streamgate.storage.objects.store import ObjectInfo, Progress, check_key, in_one_piece, is_key
 
 T = TypeVar("T")
 
@@ -75,6 +76,14 @@ class FolderStore:
         """The same in one piece; raises ``source_too_complex`` beyond the limit."""
         async with self.reading(key, offset, length, etag=etag) as reading:
             return await in_one_piece(reading, offset, length, self._read_limit)
+
+    async def read_into(
+        self, key: str, offset: int, buffer: memoryview, *, etag: str | None = None, progress: Progress | None = None
+    ) -> ObjectInfo:
+        """Fill ``buffer`` from ``offset`` on; see :class:`~.store.ObjectStore`."""
+        async with self.reading(key, offset, len(buffer), etag=etag) as reading:
+            await reading.into(buffer, progress)
+            return reading.info
 
     async def put(
         self, key: str, data: bytes | AsyncIterable[bytes], *, only_new: bool = False, etag: str | None = None
@@ -201,7 +210,7 @@ class _FileReading:
 
     def __init__(
         self,
-        run: Callable[[Callable[[], bytes]], Awaitable[bytes]],
+        run: Callable[[Callable[[], Any]], Awaitable[Any]],
         fd: int,
         info: ObjectInfo,
         offset: int,
@@ -217,17 +226,38 @@ class _FileReading:
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         while self._at < self._end:
-            piece = await self._run(self._next)
+            piece: bytes = await self._run(self._next)
             self._at += len(piece)
             yield piece
+
+    async def into(self, buffer: memoryview, progress: Progress | None) -> None:
+        """Fill ``buffer`` with the range, which must be as long; raises ``source_changed`` where the file is shorter."""
+        filled = 0
+        while filled < len(buffer):
+            # Not given up half-way: a thread would go on writing into what is no longer ours.
+            part = buffer[filled : filled + _PIECE]
+            filled += await _uninterrupted(self._run(partial(self._read, part)))
+            if progress is not None:
+                progress(filled)
 
     def _next(self) -> bytes:
         with _mapped(self.info.key), self._in_use:
             piece = os.pread(self._fd, min(_PIECE, self._end - self._at), self._at)
             status = os.fstat(self._fd)
-        if not piece or _info(self.info.key, status).etag != self.info.etag:
-            raise StreamGateError("source_changed", f"{self.info.key}: written to while it was read")
+        self._check(bool(piece), status)
         return piece
+
+    def _read(self, part: memoryview) -> int:
+        with _mapped(self.info.key), self._in_use:
+            count = os.preadv(self._fd, [part], self._at)
+            status = os.fstat(self._fd)
+        self._check(count > 0, status)
+        self._at += count
+        return count
+
+    def _check(self, any_read: bool, status: os.stat_result) -> None:
+        if not any_read or _info(self.info.key, status).etag != self.info.etag:
+            raise StreamGateError("source_changed", f"{self.info.key}: written to while it was read")
 
     def close(self) -> None:
         """Close the file; blocks while it is read."""
@@ -249,6 +279,20 @@ def _mapped(key: str) -> Iterator[None]:
         raise StreamGateError("source_not_found", f"{key}: no such file") from None
     except OSError as e:
         raise StreamGateError("source_unreadable", f"{key}: {os.strerror(e.errno or errno.EIO)}") from e
+
+
+async def _uninterrupted(work: Awaitable[T]) -> T:
+    """The result of ``work``; who is cancelled meanwhile waits for its end first."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        while not task.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait((task,))
+        with contextlib.suppress(StreamGateError):
+            task.result()
+        raise
 
 
 async def _pieces(data: bytes | AsyncIterable[bytes]) -> AsyncIterator[bytes]:

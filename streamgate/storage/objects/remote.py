@@ -121,7 +121,10 @@ class RemoteSource:
 
     def look(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
         """The bytes of each range; neighbours share a request. Raises ``source_too_complex`` beyond a number of requests."""
+        if not ranges:
+            return []  # and nobody is kept waiting for what will never be kept
         known = self._known_looks()
+        before = len(known)
         start, held = self._window
         for offset, length in ranges:
             if start <= offset and offset + length <= start + len(held):
@@ -132,8 +135,9 @@ class RemoteSource:
                 first, last = group[0][0], max(offset + length for offset, length in group)
                 data = self._fetch(first, last - first)
                 known |= {(offset, length): data[offset - first : offset - first + length] for offset, length in group}
-            if self._kept is not None:
-                self._kept.keep(self._looks_key, _pack(known))
+        if self._kept is not None and len(known) > before:
+            # Other nodes wait for it, though nothing had to be read.
+            self._kept.keep(self._looks_key, _pack(known))
         return [known[each] for each in ranges]
 
     def opened(self) -> None:

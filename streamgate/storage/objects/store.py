@@ -5,11 +5,11 @@ All implementations pass one suite of tests: a folder (:mod:`.folder`), S3 and s
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from streamgate.errors import StreamGateError
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from streamgate.core.telemetry import Telemetry
 
 _MAX_KEY = 1024  # bytes of UTF-8, the limit of S3
+
+Progress = Callable[[int], None]
+"""Is told how many bytes of a buffer are there, of the right version; called in the event loop, it only takes note."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,15 @@ class ObjectStore(Protocol):
     async def read(self, key: str, offset: int = 0, length: int | None = None, *, etag: str | None = None) -> bytes:
         """The same in one piece; raises ``source_too_complex`` where it were longer than the limit."""
 
+    async def read_into(
+        self, key: str, offset: int, buffer: memoryview, *, etag: str | None = None, progress: Progress | None = None
+    ) -> ObjectInfo:
+        """Fill ``buffer`` (bytes, not empty) from ``offset`` on, with as few copies as can be; raises as :meth:`reading`.
+
+        An object that ends before the buffer does is ``source_changed``. Once this has returned, raised or was
+        cancelled, nobody writes into the buffer any more; what ``progress`` told of stays.
+        """
+
     async def put(
         self, key: str, data: bytes | AsyncIterable[bytes], *, only_new: bool = False, etag: str | None = None
     ) -> ObjectInfo:
@@ -86,6 +98,14 @@ class ObjectStore(Protocol):
 
     async def close(self) -> None:
         """Give back connections and threads."""
+
+
+@runtime_checkable
+class Replicated(Protocol):
+    """A store whose objects have copies, which may have ETags of their own."""
+
+    async def agreed(self, info: ObjectInfo) -> ObjectInfo:
+        """What was listed, by the name that its copies share. Raises as ``stat``, and ``source_changed``."""
 
 
 def check_key(key: str) -> str:
@@ -115,15 +135,18 @@ async def in_one_piece(reading: Reading, offset: int, length: int | None, limit:
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
-async def open_store(url: str, settings: S3Settings, telemetry: Telemetry | None = None) -> ObjectStore:
-    """The store at ``s3://bucket/prefix`` or in a folder; ``settings.replicas`` join a bucket.
+async def open_store(
+    url: str, settings: S3Settings, telemetry: Telemetry | None = None, data: Path | None = None
+) -> ObjectStore:
+    """The store at ``s3://bucket/prefix`` or in a folder; ``settings.replicas`` join a bucket, whose copies are compared
+    once and remembered in the folder ``data``.
 
     Raises ``config_invalid`` where the address is wrong or what it needs is not installed.
     """
     if url.startswith("s3://"):
         from streamgate.storage.objects.s3 import open_s3
 
-        return await open_s3(url, settings, telemetry)
+        return await open_s3(url, settings, telemetry, data)
     if "://" in url:
         raise StreamGateError(
             "config_invalid", f"stores are folders or s3://bucket/prefix, not {url.partition(':')[0]}://"

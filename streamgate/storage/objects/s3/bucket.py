@@ -3,13 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
-import os
-import re
-import ssl
-from collections.abc import Callable, Mapping
-from email.utils import parsedate_to_datetime
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
@@ -19,42 +13,16 @@ from streamgate.core import trace
 from streamgate.core.settings.origin import S3Settings
 from streamgate.core.telemetry import Telemetry
 from streamgate.storage.objects.s3.address import Address
+from streamgate.storage.objects.s3.answers import Answer, checked, head_info
 from streamgate.storage.objects.s3.client import Client
 from streamgate.storage.objects.s3.errors import OriginError, of_answer, of_exception
+from streamgate.storage.objects.s3.receiving import Connector, Line
 from streamgate.storage.objects.s3.retries import RetryBudget
+from streamgate.storage.objects.s3.tls import trust
 from streamgate.storage.objects.s3.urls import SignedUrls
 from streamgate.storage.objects.store import ObjectInfo
 
-_CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19})")
 _MAX_ERROR = 8192
-
-
-class Answer:
-    """A head that was checked, and the body behind it: exactly the bytes [``start``, ``end``) of the version ``info``."""
-
-    def __init__(self, info: ObjectInfo, start: int, end: int, response: aiohttp.ClientResponse | None = None) -> None:
-        self.info = info
-        self.start = start
-        self.end = end
-        self.closed: Callable[[], None] | None = None
-        self._response = response
-
-    async def piece(self) -> bytes:
-        """What has arrived, b"" at the end; raises :class:`OriginError`, also where the end comes early."""
-        if self._response is None:
-            return b""
-        try:
-            return await self._response.content.readany()
-        except (aiohttp.ClientError, TimeoutError, OSError) as e:
-            raise of_exception(self.info.key, e) from None
-
-    def close(self) -> None:
-        """Give the connection back, or up where its body was not read whole."""
-        if self._response is not None:
-            self._response.close()
-        if self.closed is not None:
-            self.closed()
-            self.closed = None
 
 
 class Bucket:
@@ -79,10 +47,11 @@ class Bucket:
     async def open(cls, address: Address, settings: S3Settings, telemetry: Telemetry | None = None) -> Bucket:
         """Ready; nothing was sent yet. Raises ``config_invalid``."""
         bucket = cls(address, settings, telemetry)
-        bucket.client = await Client.open(address, settings, bucket._for_calls, bucket.budget, bucket.count)
+        trusted = await asyncio.to_thread(trust, settings.ca_file)
+        bucket.client = await Client.open(address, settings, bucket._for_calls, trusted, bucket.budget, bucket.count)
         bucket._urls = SignedUrls(bucket.client, settings.url_lifetime)
         bucket._http = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=bucket._limit, ssl=await asyncio.to_thread(_trust)),
+            connector=Connector(limit=bucket._limit, ssl=trusted),
             timeout=aiohttp.ClientTimeout(
                 total=None, sock_connect=settings.connect_timeout, sock_read=settings.stall_timeout
             ),
@@ -91,6 +60,7 @@ class Bucket:
             read_bufsize=settings.buffer,
             cookie_jar=aiohttp.DummyCookieJar(),
         )
+        bucket._http._retry_connection = False  # it would send each request twice that breaks before its head
         return bucket
 
     async def close(self) -> None:
@@ -112,14 +82,17 @@ class Bucket:
 
         Raises :class:`OriginError`. A connection is taken until the answer is closed.
         """
-        now = asyncio.get_running_loop().time()
+        late = asyncio.get_running_loop().time() + within
+        if self._free.locked():
+            try:
+                async with asyncio.timeout_at(late):
+                    await self._free.acquire()
+            except TimeoutError:
+                raise OriginError("overloaded", f"{self.name}: all {self._limit} connections are in use") from None
+        else:
+            await self._free.acquire()  # at once
         try:
-            async with asyncio.timeout_at(now + within):
-                await self._free.acquire()
-        except TimeoutError:
-            raise OriginError("overloaded", f"{self.name}: all {self._limit} connections are in use") from None
-        try:
-            async with asyncio.timeout_at(min(now + within, asyncio.get_running_loop().time() + self._head_timeout)):
+            async with asyncio.timeout_at(min(late, asyncio.get_running_loop().time() + self._head_timeout)):
                 answer = await self._signed(key, start, length, etag)
         except TimeoutError as e:
             self._free.release()
@@ -156,12 +129,14 @@ class Bucket:
             proxy = _proxy(url.scheme, url.host or "")
             response = await self._http.get(url, headers=headers, allow_redirects=False, proxy=proxy)
             if response.status not in (200, 206):
+                if (line := Line.of(response)) is not None:
+                    line.flow()
                 body = await response.content.read(_MAX_ERROR)
                 response.close()
                 if response.status == 416:
                     return await self._beyond(key, start, etag)
                 raise of_answer(key, response.status, response.headers, body=body.decode("latin-1"))
-            return _checked(key, response, start, length, etag)
+            return checked(key, response, start, length, etag)
         except (aiohttp.ClientError, TimeoutError, OSError) as e:
             if response is not None:
                 response.close()
@@ -181,51 +156,7 @@ class Bucket:
         return Answer(info, start, start)
 
 
-def head_info(key: str, answer: Mapping[str, object]) -> ObjectInfo:
-    """What botocore's answer to HEAD says."""
-    size, modified = answer.get("ContentLength"), answer.get("LastModified")
-    seconds = modified.timestamp() if hasattr(modified, "timestamp") else 0.0
-    return ObjectInfo(key, int(str(size)), plain_etag(key, str(answer.get("ETag", ""))), seconds)
-
-
-def plain_etag(key: str, told: str) -> str:
-    """An ETag without its quotes, which some services forget; raises :class:`OriginError` where it is weak or missing."""
-    plain = told.removeprefix('"').removesuffix('"')
-    if not plain or told.startswith("W/"):
-        raise OriginError("origin_unavailable", f"{key}: the store tells no strong ETag")
-    return plain
-
-
-def _checked(key: str, response: aiohttp.ClientResponse, start: int, length: int | None, etag: str | None) -> Answer:
-    """Believe nothing of a head: it must be of this version, of these bytes, and say how many there are."""
-    headers = response.headers
-    told = plain_etag(key, headers.get("ETag", ""))
-    if etag is not None and told != etag:
-        raise OriginError("source_changed", f"{key}: another version is there now")
-    length_told = response.content_length
-    if response.status == 206:
-        found = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", ""))
-        first, last, size = map(int, found.groups()) if found else (-1, -1, -1)
-    else:
-        first, last, size = 0, (length_told or 0) - 1, length_told if length_told is not None else -1
-    end = size if length is None else min(size, start + length)
-    if (first, last + 1) != (start, end) or length_told != end - start:
-        raise OriginError("origin_unavailable", f"{key}: it answers with other bytes than were asked for", again=True)
-    modified = 0.0
-    with contextlib.suppress(TypeError, ValueError):
-        modified = parsedate_to_datetime(headers.get("Last-Modified", "")).timestamp()
-    return Answer(ObjectInfo(key, size, told, modified), start, end, response)
-
-
 @functools.lru_cache(256)
 def _proxy(scheme: str, host: str) -> str | None:
     """The proxy that the environment names, which botocore takes from there too. aiohttp would look into netrc each time."""
     return None if proxy_bypass(host) else getproxies().get(scheme)
-
-
-def _trust() -> ssl.SSLContext:
-    """The machine's authorities and, as botocore does, those of AWS_CA_BUNDLE."""
-    context = ssl.create_default_context()
-    if bundle := os.environ.get("AWS_CA_BUNDLE"):
-        context.load_verify_locations(bundle)
-    return context

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import logging
+import ssl
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ from streamgate.errors import StreamGateError
 from streamgate.storage.objects.s3.address import Address
 from streamgate.storage.objects.s3.errors import OriginError, of_botocore
 from streamgate.storage.objects.s3.retries import Patience, RetryBudget
+from streamgate.storage.objects.s3.tls import checking
 
 Count = Callable[..., None]
 """As :meth:`streamgate.core.telemetry.Telemetry.count`."""
@@ -29,11 +31,18 @@ class Client:
     """Speaks with the service that ``address`` names; made by :meth:`open`."""
 
     def __init__(
-        self, address: Address, settings: S3Settings, connections: int, budget: RetryBudget, count: Count
+        self,
+        address: Address,
+        settings: S3Settings,
+        connections: int,
+        trusted: ssl.SSLContext,
+        budget: RetryBudget,
+        count: Count,
     ) -> None:
         self._address = address
         self._settings = settings
         self._connections = connections
+        self._trusted = trusted
         self._budget = budget
         self._count = count
         self._free = asyncio.Semaphore(connections)
@@ -46,10 +55,16 @@ class Client:
 
     @classmethod
     async def open(
-        cls, address: Address, settings: S3Settings, connections: int, budget: RetryBudget, count: Count
+        cls,
+        address: Address,
+        settings: S3Settings,
+        connections: int,
+        trusted: ssl.SSLContext,
+        budget: RetryBudget,
+        count: Count,
     ) -> Client:
         """Ready to speak; nothing was sent yet. Raises ``config_invalid`` where aioboto3 is missing."""
-        client = cls(address, settings, connections, budget, count)
+        client = cls(address, settings, connections, trusted, budget, count)
         try:
             loader = await asyncio.to_thread(_load)
         except ImportError as e:
@@ -140,7 +155,10 @@ class Client:
         async with self._opening:
             if self._region not in self._opened:
                 made = self._session.client(
-                    "s3", region_name=self._region, endpoint_url=self._address.endpoint or None, config=self._config()
+                    "s3",
+                    region_name=self._region,
+                    endpoint_url=self._address.endpoint or None,
+                    config=self._config(),
                 )
                 self._opened[self._region] = await self._stack.enter_async_context(made)
             return self._opened[self._region]
@@ -157,6 +175,7 @@ class Client:
             connect_timeout=self._settings.connect_timeout,
             read_timeout=self._settings.stall_timeout,
             max_pool_connections=self._connections,
+            http_session_cls=checking(self._trusted),
             retries={"total_max_attempts": 1, "mode": "standard"},  # it is for us to say when
             # Newer checksums are refused by many that speak S3, and are on by default.
             request_checksum_calculation="when_required",

@@ -74,8 +74,10 @@ def of_exception(what: str, error: BaseException) -> OriginError:
         return error
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return OriginError("origin_unavailable", f"{what}: its name cannot be resolved", again=True)
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return OriginError("origin_untrusted", f"{what}: {_distrust(error.certificate_error)}")
     if isinstance(error, aiohttp.ClientSSLError):
-        return OriginError("origin_unavailable", f"{what}: its certificate, or TLS with it, is wrong")
+        return OriginError("origin_unavailable", f"{what}: TLS with it fails")
     if isinstance(error, (TimeoutError, asyncio.TimeoutError)):
         return OriginError("origin_unavailable", f"{what}: it does not answer in time", again=True)
     if isinstance(error, aiohttp.ClientConnectorError):
@@ -83,6 +85,11 @@ def of_exception(what: str, error: BaseException) -> OriginError:
     if isinstance(error, (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError)):
         return OriginError("origin_unavailable", f"{what}: the connection broke before the end", again=True)
     return OriginError("origin_unavailable", f"{what}: the connection failed ({type(error).__name__})", again=True)
+
+
+def _distrust(error: Exception) -> str:
+    """What is wrong with a certificate, in OpenSSL's words, which hold nothing of the request."""
+    return f"its certificate is refused ({getattr(error, 'verify_message', type(error).__name__)})"
 
 
 @functools.cache
@@ -111,7 +118,10 @@ def of_botocore(what: str, error: Exception) -> OriginError:
     if isinstance(error, _no_credentials()):
         return OriginError("origin_denied", f"{what}: AWS's standard chain finds no credentials", unsigned=True)
     if isinstance(error, known.SSLError):
-        return OriginError("origin_unavailable", f"{what}: the store's certificate, or TLS with it, is wrong")
+        cause = getattr(error.kwargs.get("error"), "certificate_error", None)
+        if cause is not None:
+            return OriginError("origin_untrusted", f"{what}: {_distrust(cause)}")
+        return OriginError("origin_unavailable", f"{what}: TLS with the store fails")
     if isinstance(error, (known.ConnectTimeoutError, known.ReadTimeoutError, TimeoutError)):
         return OriginError("origin_unavailable", f"{what}: the store does not answer in time", again=True)
     if isinstance(error, (known.HTTPClientError, known.ConnectionError, OSError)):

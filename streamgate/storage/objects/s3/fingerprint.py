@@ -1,27 +1,28 @@
 """What two copies of an object agree in where their ETags do not, as after uploads in parts of different sizes.
 
-A digest of the size, the sample index (an ISO base media file's ``moov``) and blocks spread over the whole: what
-tells files apart without reading them.
+A digest of the size, of the sample index and of blocks spread over the whole: what tells files apart without reading them.
 """
 
 from __future__ import annotations
 
 import asyncio
-import struct
 from collections.abc import Awaitable, Callable
 from hashlib import blake2b
 
+from streamgate.errors import StreamGateError
+from streamgate.native.isobmff import Parser
+
 _BLOCKS = 16
 _BLOCK = 4096
-_BOXES = 64  # at the top level, until moov
-_MOST = 16 * 1024 * 1024  # bytes of an index that are read; larger ones by their head
+_REQUESTS = 64  # for an index; a recording with more fragments than that is compared by its blocks
+_MOST = 64 * 1024 * 1024  # bytes of an index that are read
 
 Read = Callable[[int, int], Awaitable[bytes]]
 """(offset, length) → bytes."""
 
 
 async def fingerprint(size: int, read: Read) -> str:
-    """32 hexadecimal digits. About twenty small requests: it is for the caller to remember it."""
+    """32 hexadecimal digits. Some twenty small requests: it is for the caller to remember it."""
     digest = blake2b(size.to_bytes(8, "big"), digest_size=16)
     digest.update(blake2b(await _index(size, read), digest_size=16).digest())
     step = max(_BLOCK, -(-size // _BLOCKS))
@@ -32,22 +33,18 @@ async def fingerprint(size: int, read: Read) -> str:
 
 
 async def _index(size: int, read: Read) -> bytes:
-    """The first ``moov`` (ISO/IEC 14496-12 section 8.2.1), b"" where there is none."""
-    at = 0
-    for _ in range(_BOXES):
-        head = await read(at, 16)
-        if len(head) < 8:
-            break
-        length, kind = struct.unpack_from(">I4s", head)
-        if length == 1 and len(head) == 16:
-            length = int.from_bytes(head[8:], "big")
-        elif length == 0:
-            length = size - at
-        if length < 8 or not kind.isascii():
-            break
-        if kind == b"moov":
-            return await read(at, min(length, size - at, _MOST))
-        at += length
-        if at >= size:
+    """The sample index, b"" of what has none that can be read with a few requests.
+
+    Not the bytes that it is in: what a ``moov`` says besides (ISO/IEC 14496-12 section 8.10, user data) may differ.
+    """
+    parser = Parser(size, max_index_bytes=_MOST)
+    for _ in range(_REQUESTS):
+        wanted = parser.want
+        data = await read(*wanted) if wanted is not None else b""
+        try:
+            if wanted is None:
+                return await asyncio.to_thread(lambda: parser.index().dumps())
+            await asyncio.to_thread(parser.feed, data)
+        except StreamGateError:  # no such file
             break
     return b""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from streamgate.errors import StreamGateError
-from streamgate.storage.objects.s3.bucket import Bucket, head_info
+from streamgate.storage.objects.s3.answers import head_info
+from streamgate.storage.objects.s3.bucket import Bucket
 from streamgate.storage.objects.store import ObjectInfo, is_key
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Protocol
 
-from streamgate.storage.objects.s3.bucket import Answer, Bucket
+from streamgate.storage.objects.s3.answers import Answer
+from streamgate.storage.objects.s3.bucket import Bucket
 from streamgate.storage.objects.s3.errors import OriginError, of_exception
 from streamgate.storage.objects.s3.retries import Patience
-from streamgate.storage.objects.store import ObjectInfo
+from streamgate.storage.objects.store import ObjectInfo, Progress
 
 
 class Route(Protocol):
@@ -91,22 +92,64 @@ class RangeReading:
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         while self._length and not self._closed:
-            if self._answer is None:
-                self._answer = await self._head()
-            began = self._clock()
-            try:
-                piece = await self._piece(self._answer)
-            except OriginError as e:
-                await self._again(e, began)
-                continue
+            if piece := await self._next():
+                yield piece
+
+    async def into(self, buffer: memoryview, progress: Progress | None) -> None:
+        """Fill ``buffer``, which is as long as the range; raises ``source_changed`` where the object ends before."""
+        if self._length != len(buffer):
+            raise OriginError("source_changed", f"{self._key}: it ends before {self._at + len(buffer)}")
+        start = self._at
+
+        def arrived(count: int) -> None:
+            self._got(count)
+            if progress is not None:
+                progress(self._at - start)
+
+        while self._length:
+            room = buffer[self._at - start :]
+            answer = self._answer = self._answer or await self._head()
+            if answer.in_place:
+                await self._receive(answer, room, arrived)
+            elif piece := await self._next():
+                room[: len(piece)] = piece
+                if progress is not None:
+                    progress(self._at - start)
+
+    async def _receive(self, answer: Answer, room: memoryview, arrived: Callable[[int], None]) -> None:
+        """What comes over this connection."""
+        began, at = self._clock(), self._at
+        stall = self._bucket.settings.stall_timeout
+        try:
+            await answer.receive(room, arrived, stall, lambda: began + self._patience.left)
+        except OriginError as e:
+            await self._again(e, began)
+        else:
             self._patience.waited(self._clock() - began)
-            self._patience.got(len(piece))
-            self._bucket.count("origin_received_bytes", len(piece))
-            self._at += len(piece)
-            self._length -= len(piece)
-            if not self._length:
-                self._let_go()
-            yield piece
+            self._let_go()
+        finally:
+            self._bucket.count("origin_received_bytes", self._at - at)
+
+    async def _next(self) -> bytes:
+        """What has come; b"" where the connection broke, and another attempt may be made."""
+        answer = self._answer = self._answer or await self._head()
+        began = self._clock()
+        try:
+            piece = await self._piece(answer)
+        except OriginError as e:
+            await self._again(e, began)
+            return b""
+        self._patience.waited(self._clock() - began)
+        self._got(len(piece))
+        self._bucket.count("origin_received_bytes", len(piece))
+        if not self._length:
+            self._let_go()
+        return piece
+
+    def _got(self, count: int) -> None:
+        self._patience.got(count)
+        self._at += count
+        self._length = (self._length or 0) - count
 
     async def _piece(self, answer: Answer) -> bytes:
         try:

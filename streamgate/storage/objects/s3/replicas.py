@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from structlog import get_logger
 
 from streamgate.storage.objects.s3.bucket import Bucket
+from streamgate.storage.objects.s3.digests import Digests
 from streamgate.storage.objects.s3.errors import OriginError
 from streamgate.storage.objects.s3.health import Health
 from streamgate.storage.objects.s3.listing import listed
@@ -23,14 +24,15 @@ class ReplicatedStore(S3Store):
     """The first bucket is the one that is written to, and the truth while it can be asked.
 
     An object's ``etag`` is the one that its copies share. Where their ETags differ and size, index and blocks are the
-    same, it is a digest of those, which is remembered. A copy that differs is left out and reported.
+    same, it is a digest of those, which is remembered in ``digests``. A copy that differs is left out and reported.
     """
 
-    def __init__(self, buckets: Sequence[Bucket]) -> None:
+    def __init__(self, buckets: Sequence[Bucket], digests: Digests) -> None:
         super().__init__(buckets[0])
         self.name = ", ".join(bucket.name for bucket in buckets)
         self.buckets = tuple(buckets)
-        self.versions = Versions()
+        self.versions = Versions(digests)
+        self._digests = digests
         self.health = {bucket: self._health(bucket) for bucket in buckets}
         self._last_key: dict[Bucket, str] = {}
 
@@ -53,10 +55,21 @@ class ReplicatedStore(S3Store):
         """HEAD to all buckets that are up, at once; those that do not answer in time count as failed."""
         return (await self._look(check_key(key))).info
 
+    async def agreed(self, info: ObjectInfo) -> ObjectInfo:
+        """What was listed, by the name that its copies share; they are compared now where nobody has done that yet.
+
+        Raises as :meth:`stat`, and ``source_changed``.
+        """
+        version = self.versions.get(info.key, info.etag) or await self._look(info.key)
+        if not version.called(info.etag):
+            raise OriginError("source_changed", f"{info.key}: another version is there now")
+        return version.info
+
     async def close(self) -> None:
         """Give back the connections."""
         await asyncio.gather(*(health.close() for health in self.health.values()))
         await asyncio.gather(*(bucket.close() for bucket in self.buckets))
+        await self._digests.close()
 
     def in_order(self) -> Sequence[Bucket]:
         """Those that are well first, each in the order of the settings."""
@@ -75,7 +88,7 @@ class ReplicatedStore(S3Store):
             try:
                 latest = await self._look(key)
             except OriginError as e:
-                if version is None or not version.etags or e.code != "origin_unavailable":
+                if version is None or not version.etags or e.code not in ("origin_unavailable", "origin_untrusted"):
                     raise
             else:
                 if etag is not None and not latest.called(etag):

@@ -14,7 +14,7 @@ from streamgate.storage.objects.s3.memory import MemoryBudget
 from streamgate.storage.objects.s3.reading import OneBucket, RangeReading, Route
 from streamgate.storage.objects.s3.retries import Patience
 from streamgate.storage.objects.s3.upload import uploaded
-from streamgate.storage.objects.store import ObjectInfo, Reading, check_key, in_one_piece
+from streamgate.storage.objects.store import ObjectInfo, Progress, Reading, check_key, in_one_piece
 
 
 @dataclass
@@ -74,6 +74,20 @@ class S3Store:
         ):
             enough(max(0, reading.info.size - offset))
             return await in_one_piece(reading, offset, length, limit)
+
+    async def read_into(
+        self, key: str, offset: int, buffer: memoryview, *, etag: str | None = None, progress: Progress | None = None
+    ) -> ObjectInfo:
+        """One GET request, and further ones where it breaks, received in place; see :mod:`.receiving`."""
+        reading = RangeReading(
+            await self._route(check_key(key), etag), key, offset, len(buffer), Patience(self._settings)
+        )
+        try:
+            await reading.open()
+            await reading.into(buffer, progress)
+            return reading.info
+        finally:
+            reading.close()
 
     async def put(
         self, key: str, data: bytes | AsyncIterable[bytes], *, only_new: bool = False, etag: str | None = None

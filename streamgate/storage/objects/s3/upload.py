@@ -12,7 +12,8 @@ from typing import Any
 from structlog import get_logger
 
 from streamgate.errors import StreamGateError
-from streamgate.storage.objects.s3.bucket import Bucket, head_info, plain_etag
+from streamgate.storage.objects.s3.answers import head_info, plain_etag
+from streamgate.storage.objects.s3.bucket import Bucket
 from streamgate.storage.objects.s3.errors import OriginError
 from streamgate.storage.objects.store import ObjectInfo
 

@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 from structlog import get_logger
 
 from streamgate.storage.objects.s3.bucket import Bucket
+from streamgate.storage.objects.s3.digests import Copy, Digests
 from streamgate.storage.objects.s3.errors import OriginError
 from streamgate.storage.objects.s3.fingerprint import fingerprint
 from streamgate.storage.objects.s3.reading import OneBucket, RangeReading
@@ -46,12 +47,12 @@ class Version:
 
 
 class Versions:
-    """Copies are of one version if size and ETag agree, or size and fingerprint do."""
+    """Copies are of one version if size and ETag agree, or size and fingerprint do; the latter are in ``digests``."""
 
-    def __init__(self) -> None:
+    def __init__(self, digests: Digests) -> None:
+        self._digests = digests
         self._made: _Memory[Version] = _Memory()  # by (key, its name)
         self._latest: _Memory[Version] = _Memory()  # by key
-        self._digests: _Memory[str] = _Memory()  # by (bucket, key, ETag there)
         self._left_out: _Memory[bool] = _Memory()  # by (bucket, key, ETag there, the version's name)
 
     def get(self, key: str, etag: str) -> Version | None:
@@ -68,8 +69,10 @@ class Versions:
         others = {bucket: info for bucket, info in found.items() if bucket is not truth}
         differing = {bucket: info for bucket, info in others.items() if not await self.agree(made, bucket, info)}
         made.etags |= {bucket: info.etag for bucket, info in others.items() if bucket not in differing}
-        digest = self._digests.get((truth.name, key, found[truth].etag))
-        if digest is not None and (len(set(made.etags.values())) > 1 or (key, digest) in self._made):
+        digest, shared = await self._digests.look(_copy(truth, made.info)) or ("", False)
+        if digest and (shared or len(set(made.etags.values())) > 1):
+            for bucket in made.etags:
+                await self._digests.keep(_copy(bucket, found[bucket]), digest, True)
             made.info = replace(made.info, etag=digest)
         for bucket, info in differing.items():
             self.leave_out(bucket, made, info.etag)
@@ -110,26 +113,32 @@ class Versions:
 
     def named(self, bucket: Bucket, info: ObjectInfo) -> ObjectInfo:
         """A bucket's object as the store tells it, by what is known."""
-        digest = self._digests.get((bucket.name, info.key, info.etag))
-        return replace(info, etag=digest) if digest is not None and (info.key, digest) in self._made else info
+        digest, shared = self._digests.known(_copy(bucket, info)) or ("", False)
+        return replace(info, etag=digest) if shared else info
 
     async def _digest(self, bucket: Bucket, info: ObjectInfo) -> str | None:
         """The fingerprint of a copy, read once; None where it cannot be read now."""
-        known = (bucket.name, info.key, info.etag)
-        if known not in self._digests:
+        copy = _copy(bucket, info)
+        if (known := await self._digests.look(copy)) is not None:
+            return known[0]
 
-            async def read(offset: int, length: int) -> bytes:
-                patience = Patience(bucket.settings)
-                reading = RangeReading(OneBucket(bucket, info.etag), info.key, offset, length, patience)
-                try:
-                    await reading.open()
-                    return b"".join([piece async for piece in reading])
-                finally:
-                    reading.close()
-
+        async def read(offset: int, length: int) -> bytes:
+            patience = Patience(bucket.settings)
+            reading = RangeReading(OneBucket(bucket, info.etag), info.key, offset, length, patience)
             try:
-                self._digests.remember(known, await fingerprint(info.size, read))
-            except OriginError as e:
-                _log.warning("a copy cannot be compared", store=bucket.name, key=info.key, code=e.code)
-                return None
-        return self._digests[known]
+                await reading.open()
+                return b"".join([piece async for piece in reading])
+            finally:
+                reading.close()
+
+        try:
+            digest = await fingerprint(info.size, read)
+        except OriginError as e:
+            _log.warning("a copy cannot be compared", store=bucket.name, key=info.key, code=e.code)
+            return None
+        await self._digests.keep(copy, digest, False)
+        return digest
+
+
+def _copy(bucket: Bucket, info: ObjectInfo) -> Copy:
+    return (bucket.name, info.key, info.etag, info.size)

@@ -1,0 +1,120 @@
+"""Tokens that others issue: what the verifier leaves to others, which is to look at signatures, and at when a token was first seen.
+
+It is done in a thread, and for a network only so often: arithmetic that anybody can ask for must not keep others waiting. What
+was found right is remembered by the verifier, which looks at all but the signature each time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from edge.threads import Threads
+from streamgate.access import foreign
+from streamgate.access.foreign import Checker
+from streamgate.access.keys import AnyKey, PublicKey
+from streamgate.errors import StreamGateError
+from streamgate.native.cat import Token, Verifier
+
+
+class Sights(Protocol):
+    """When a token was first seen."""
+
+    def first(self, digest: bytes, now: int) -> int:
+        """See :class:`streamgate.storage.sights.Sights`."""
+
+
+class Rate(Protocol):
+    """How often a network may ask."""
+
+    def ask(self, key: bytes, now: int) -> int:
+        """0, or how long it has to wait, in ns; see :class:`streamgate.native.limiter.Limiter`."""
+
+
+class Foreign:
+    """Looks at tokens of others that ``verifier`` does not remember; ``max_life``: s that one counts from its first sight."""
+
+    def __init__(
+        self,
+        verifier: Verifier,
+        threads: Threads,
+        rate: Rate,
+        sights: Sights,
+        max_life: float,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._verifier = verifier
+        self._threads = threads
+        self._rate = rate
+        self._sights = sights
+        self._max_life = max_life
+        self._clock = clock
+        self._checkers: dict[tuple[bytes, int], Checker] = {}
+        self._flights: dict[bytes, asyncio.Future[None]] = {}
+
+    def configure(self, keys: Sequence[AnyKey]) -> None:
+        """Take the public keys among ``keys``, which are good."""
+        self._checkers = {
+            (key.kid, foreign.NUMBERS[key.algorithm]): foreign.load(key.public, key.algorithm)
+            for key in keys
+            if isinstance(key, PublicKey)
+        }
+
+    async def read(self, token: str, address: bytes) -> Token:
+        """What :meth:`Verifier.read` gives, and of a token of others that was never seen, too; ``address``: packed, the client's.
+
+        Raises as it does, ``rate_limited`` where too many of them come from one network, ``overloaded``, and
+        ``store_unavailable`` where it cannot be told when it was first seen.
+        """
+        try:
+            return self._verifier.read(token)
+        except StreamGateError as error:
+            if error.code != "token_signature":
+                raise
+        key, _, _, digest, _ = self._verifier.covered(token)
+        if key.leased:
+            raise StreamGateError("token_signature")
+        # Of requests for one token that come at once one has the work done, and may leave before it is.
+        flight = self._flights.get(digest)
+        if flight is None:
+            self._admit(address)
+            flight = asyncio.ensure_future(self._look(token))
+            self._flights[digest] = flight
+            flight.add_done_callback(lambda done: self._landed(digest, done))
+        await asyncio.shield(flight)
+        return self._verifier.read(token)
+
+    async def _look(self, token: str) -> None:
+        generation = -1
+        while generation != self._verifier.generation:  # what was right by keys that have changed meanwhile is not
+            generation = self._verifier.generation
+            key, covered, signature, _, identity = self._verifier.covered(token)
+            checker = self._checkers.get((key.kid, key.algorithm))
+            # A MAC was looked at by the verifier.
+            if checker is None and key.algorithm != foreign.HS256:
+                raise StreamGateError("token_signature")
+            first = await self._threads.run(self._first, checker, covered, signature, identity, int(self._clock()))
+        self._verifier.remember(token, int(first + self._max_life))
+
+    def _first(self, checker: Checker | None, covered: bytes, signature: bytes, identity: bytes, now: int) -> int:
+        if checker is not None and not checker.right(covered, signature):
+            raise StreamGateError("token_signature")
+        return self._sights.first(identity, now)
+
+    def _admit(self, address: bytes) -> None:
+        if self._rate.ask(network(address), time.monotonic_ns()):
+            raise StreamGateError("rate_limited", "too many tokens that were never seen come from this network")
+
+    def _landed(self, digest: bytes, flight: asyncio.Future[None]) -> None:
+        self._flights.pop(digest, None)
+        if not flight.cancelled():
+            flight.exception()  # who waited has it; nobody may have
+
+
+def network(address: bytes) -> bytes:
+    """The network of a packed address: /24, or /48 of IPv6; an IPv4-mapped address is its IPv4's."""
+    if len(address) == 16 and address.startswith(bytes(10) + b"\xff\xff"):
+        address = address[12:]
+    return address[: 3 if len(address) == 4 else 6]

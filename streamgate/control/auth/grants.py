@@ -1,0 +1,206 @@
+"""From a policy to a token: grants, sessions, and what is minted for them."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from streamgate.access import tokens
+from streamgate.access.policies import Policy, decide
+from streamgate.access.sessions import ID_BYTES, Carriage, Grant, Session, judge, network_of, opaque
+from streamgate.control.auth import browsers
+from streamgate.control.auth.activity import Activity
+from streamgate.control.auth.catalogue import Catalogue
+from streamgate.control.auth.hashing import Hashing
+from streamgate.control.auth.keys import SiteKeys
+from streamgate.control.auth.ledger import Ledger
+from streamgate.control.auth.rates import Rates
+from streamgate.control.auth.revoked import Revoked
+from streamgate.core.settings import Settings
+from streamgate.errors import StreamGateError
+from streamgate.native import cat
+
+_RENEW_AT = 0.6  # of a token's life
+_KINDS: dict[Carriage, int] = {"cookie": 1, "header": 2}  # of catr
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """A token, its session, and when (s since 1970) it expires and is best renewed; ``browser``: a cookie that is new."""
+
+    session: Session
+    token: str
+    expires: int
+    renew_at: int
+    now: int
+    browser: str | None = None
+
+
+class Grants:
+    """Everything that ends in a token, or ends one. Times in s since 1970, by ``clock``."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        keys: SiteKeys,
+        catalogue: Catalogue,
+        ledger: Ledger,
+        revoked: Revoked,
+        activity: Activity,
+        rates: Rates,
+        hashing: Hashing,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._settings = settings
+        self._keys = keys
+        self._catalogue = catalogue
+        self._ledger = ledger
+        self._revoked = revoked
+        self._activity = activity
+        self._rates = rates
+        self._hashing = hashing
+        self._clock = clock
+
+    async def start(
+        self,
+        asset: str,
+        *,
+        account: str | None,
+        browser: str | None,
+        client: str,
+        source: str,
+        password: str | None,
+        carriage: Carriage,
+    ) -> Issued:
+        """A session of ``asset`` for an account, or for the browser of that cookie, from the address ``client``, in text.
+
+        Its rates count for ``source`` where neither is known.
+
+        Raises ``rate_limited``, ``asset_not_found``, ``playback_denied``, ``sign_in_required``, ``password_wrong``,
+        ``too_many_streams``, ``store_unavailable``, and what keeps the policy from being read.
+        """
+        subjects, fresh = self._keys.subjects, None
+        if account is None and not browsers.is_ours(browser, subjects):
+            fresh = browser = browsers.fresh(subjects)
+        holder = opaque(subjects, "browser", browser or "") if account is None else opaque(subjects, "account", account)
+        network = network_of(client)
+        self._rates.starts.ask(holder if fresh is None else f"address {source}")
+        if password is not None:
+            self._rates.logins.ask(source)
+        policy = await self._catalogue.policy(asset)
+        now = int(self._clock())
+        cap = now + min(policy.session or self._settings.tokens.lifetime, self._settings.tokens.lifetime)
+        pending = Grant(secrets.token_bytes(ID_BYTES), holder, (asset,), policy.kind or "", now, cap)
+        await self._ledger.open(pending)
+        try:
+            entitlements = await self._decide(policy, account, password)
+            if self._revoked.bars(holder, asset, entitlements):
+                raise StreamGateError("playback_denied", "it was revoked")
+            session = self._session(pending, policy, entitlements, asset, network, carriage)
+            await self._activity.room(session)
+        except StreamGateError:
+            await self._ledger.refuse(pending)
+            raise
+        await self._ledger.grant(pending, entitlements, session)
+        return self._issue(session, b"", now, fresh)
+
+    async def renew(self, text: str, client: str) -> Issued:
+        """The next token of a session; raises ``token_*``, ``session_*`` and ``rate_limited``."""
+        now = int(self._clock())
+        token = self._keys.read(text)
+        if now >= token.deadline:
+            raise StreamGateError("token_expired")
+        self._rates.renewals.ask(token.session)
+        session = await self._current(token.session)
+        if await self._activity.shared(session):
+            raise StreamGateError("session_shared")
+        if session.binding != "none":
+            session = await self._ledger.rebind(session, network_of(client))
+        return self._issue(session, _next(text), now)
+
+    async def session(self, text: str) -> Session:
+        """The session of a token, while it goes on; raises ``token_*`` and ``session_*``."""
+        token = self._keys.read(text)
+        if self._clock() >= token.deadline:
+            raise StreamGateError("token_expired")
+        return await self._current(token.session)
+
+    async def end(self, text: str) -> Session | None:
+        """End the session of a token, though that may have expired; None where there is none. Raises ``token_*``."""
+        try:
+            id = self._keys.read(text).session
+        except StreamGateError as error:
+            if error.code != "token_revoked":
+                raise
+            return None
+        found = await self._ledger.find([id], fresh=True)
+        if id not in found:
+            return None
+        session, _ = found[id]
+        await self._ledger.end_session(session)
+        await self._activity.end(session)
+        return session
+
+    async def _current(self, id: bytes) -> Session:
+        found = await self._ledger.find([id])
+        if id not in found:
+            raise StreamGateError("session_unknown")
+        session, epoch = found[id]
+        if self._revoked.ends(session):
+            raise StreamGateError("session_ended")
+        judge(session, epoch, session.asset, None, self._clock())
+        return session
+
+    async def _decide(self, policy: Policy, account: str | None, password: str | None) -> tuple[str, ...]:
+        if policy.kind == "password" and password:
+            decision = await self._hashing.run(lambda: decide(policy, account, password))
+        else:
+            decision = decide(policy, account, password)
+        if not decision.granted:
+            raise StreamGateError(decision.reason)
+        return tuple(opaque(self._keys.subjects, "entitlement", each) for each in decision.entitlements)
+
+    def _session(
+        self, grant: Grant, policy: Policy, entitlements: tuple[str, ...], asset: str, network: str, carriage: Carriage
+    ) -> Session:
+        auth = self._settings.auth
+        return Session(
+            id=secrets.token_bytes(ID_BYTES),
+            grant=grant.id,
+            epoch=grant.epoch,
+            asset=asset,
+            account=grant.account,
+            start=grant.created,
+            cap=grant.cap,
+            carriage=carriage,
+            entitlements=entitlements,
+            networks=(network,) if network else (),
+            binding=policy.binding,
+            max_streams=auth.max_streams if policy.max_streams is None else policy.max_streams,
+            max_networks=auth.max_networks if policy.max_networks is None else policy.max_networks,
+            when_full=policy.when_full or auth.too_many_streams,
+        )
+
+    def _issue(self, session: Session, counter: bytes, now: int, browser: str | None = None) -> Issued:
+        life = self._settings.tokens.short_life
+        expires = session.cap if session.carriage == "path" else min(now + life, session.cap)
+        text = tokens.mint(
+            self._keys.signing,
+            asset=session.asset,
+            session=session.id,
+            expires=expires,
+            counter=counter,
+            subject=session.account or None,
+            renewal=tokens.Renewal(_KINDS[session.carriage], life) if session.carriage in _KINDS else None,
+        )
+        return Issued(session, text, expires, now + int(_RENEW_AT * (expires - now)), now, browser)
+
+
+def _next(text: str) -> bytes:
+    """The counter that follows the one in a token's cti."""
+    cti = cat.decode(text)[3][cat.CLAIMS["cti"]]
+    assert isinstance(cti, bytes)
+    counter = int.from_bytes(cti[ID_BYTES:]) + 1
+    return counter.to_bytes(max(1, -(-counter.bit_length() // 8)))

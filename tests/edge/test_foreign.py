@@ -1,0 +1,240 @@
+"""Tokens of others at an edge: looked at in a thread, once each, for a network only so often; and what outlives a restart."""
+
+from __future__ import annotations
+
+import asyncio
+import mmap
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from edge.foreign import Foreign, network
+from streamgate.access.foreign import Checker
+from streamgate.access.keys import AnyKey
+from streamgate.errors import StreamGateError
+from streamgate.native.cat import Verifier
+from streamgate.native.limiter import Limiter, room
+from streamgate.storage.sights import Sights
+from tests.edge.gated import assets
+from tests.edge.harness import Folder, running
+from tests.signers import Issuer, es256, ps256
+from tests.token_factory import KEY, NOW, SESSION, signed
+
+HOME = bytes((203, 0, 113, 7))
+T = TypeVar("T")
+
+
+class Threads:
+    """One thread, and what it was given to do."""
+
+    def __init__(self) -> None:
+        self._executor = ThreadPoolExecutor(1)
+        self.names: list[str] = []
+        self.go = threading.Event()
+        self.go.set()
+
+    async def run(self, work: Callable[..., T], *arguments: object) -> T:
+        def noted() -> T:
+            self.names.append(threading.current_thread().name)
+            assert self.go.wait(10)
+            return work(*arguments)
+
+        return await asyncio.get_running_loop().run_in_executor(self._executor, noted)
+
+
+class Setting:
+    """A verifier and who looks at signatures for it, at a time of one's own."""
+
+    def __init__(self, data: Path, *known: AnyKey, rate: float = 50.0) -> None:
+        self.now = float(NOW)
+        self.verifier = Verifier([key.verifying() for key in known])
+        self.threads, self.sights = Threads(), Sights(data / "foreign.sqlite", 1000)
+        memory = mmap.mmap(-1, -(-room(64) // mmap.PAGESIZE) * mmap.PAGESIZE)
+        limiter = Limiter(memoryview(memory)[: room(64)], rate, max(1, int(rate)))
+        self.foreign = Foreign(self.verifier, self.threads, limiter, self.sights, 3600, lambda: self.now)
+        self.foreign.configure(known)
+
+    async def verdict(self, token: str, address: bytes = HOME) -> str:
+        try:
+            await self.foreign.read(token, address)
+        except StreamGateError as error:
+            return error.code
+        return "accept"
+
+    @property
+    def looked(self) -> int:
+        return len(self.threads.names)
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Iterator[Setting]:
+    made = Setting(tmp_path, KEY, es256().key, ps256().key)
+    yield made
+    made.sights.close()
+
+
+@pytest.mark.parametrize("issuer", [es256(), ps256()], ids=["ES256", "PS256"])
+async def test_a_signature_is_looked_at_once_and_not_by_the_loop(here: Setting, issuer: Issuer) -> None:
+    token = issuer.token()
+    assert [await here.verdict(token) for _ in range(3)] == ["accept"] * 3
+    assert here.looked == 1 and threading.current_thread().name not in here.threads.names
+
+
+async def test_ours_are_not_looked_at(here: Setting) -> None:
+    assert await here.verdict(signed({})) == "accept"
+    assert await here.verdict(signed({})[:-1] + "B") in ("token_signature", "token_malformed")
+    assert await here.verdict("x") == "token_malformed"
+    assert here.looked == 0
+
+
+async def test_requests_that_come_at_once_share_one_look(here: Setting) -> None:
+    token = es256().token()
+    here.threads.go.clear()
+    asked = [asyncio.ensure_future(here.verdict(token)) for _ in range(8)]
+    await asyncio.sleep(0)
+    asked[0].cancel()
+    await asyncio.sleep(0)
+    here.threads.go.set()
+    assert await asyncio.gather(*asked[1:]) == ["accept"] * 7
+    assert here.looked == 1
+
+
+async def test_a_wrong_signature_is_never_remembered(here: Setting) -> None:
+    stranger = es256(b"stranger")
+    forged = Issuer("ES256", stranger.private, b"shop-1").token()
+    assert [await here.verdict(forged) for _ in range(2)] == ["token_signature"] * 2
+    assert here.looked == 2
+    assert await here.verdict(stranger.token()) == "token_key" and here.looked == 2
+
+
+async def test_a_network_may_bring_only_so_many_that_were_never_seen(tmp_path: Path) -> None:
+    here = Setting(tmp_path, es256().key, rate=5.0)
+    made = [es256().token({7: bytes([number])}) for number in range(12)]
+    told = [await here.verdict(token, bytes((203, 0, 113, number))) for number, token in enumerate(made)]
+    assert told.count("accept") >= 5 and told[-1] == "rate_limited"
+    assert here.looked == told.count("accept")
+    # What was seen before is no matter of rates, and another network has a rate of its own.
+    assert [await here.verdict(token) for token in made[:5]] == ["accept"] * 5
+    assert await here.verdict(made[-1], bytes((198, 51, 100, 1))) == "accept"
+    six = [bytes((0x20, 1, 0xD, 0xB8, 0, 1)) + bytes(9) + bytes([number]) for number in range(12)]
+    told = [await here.verdict(es256().token({7: b"6" + bytes([n])}), each) for n, each in enumerate(six)]
+    assert told[-1] == "rate_limited"
+    here.sights.close()
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [(HOME, HOME[:3]), (bytes(10) + b"\xff\xff" + HOME, HOME[:3]), (bytes(range(16)), bytes(range(6))), (b"", b"")],
+)
+def test_networks(address: bytes, expected: bytes) -> None:
+    assert network(address) == expected
+
+
+async def test_it_lives_an_hour_from_its_first_sight_in_any_process(here: Setting, tmp_path: Path) -> None:
+    token = es256().token({4: NOW + 86_400})
+    assert await here.verdict(token) == "accept"
+    other = Setting(tmp_path, es256().key)  # another worker, or the same after a restart
+    other.now = NOW + 1800
+    assert await other.verdict(token) == "accept"
+    assert other.verifier.read(token).deadline == here.verifier.read(token).deadline == NOW + 3600
+    late = Setting(tmp_path, es256().key)
+    late.now = NOW + 7200
+    assert await late.verdict(token) == "accept"
+    with pytest.raises(StreamGateError, match="token_expired"):
+        late.verifier.check(late.verifier.read(token), path="/v/x/", now=NOW + 7200)
+    for each in (other, late):
+        each.sights.close()
+
+
+async def test_where_first_sights_cannot_be_kept_nobody_new_gets_in(here: Setting, tmp_path: Path) -> None:
+    seen, new = es256().token({7: b"1"}), es256().token({7: b"2"})
+    assert await here.verdict(seen) == "accept"
+    here.sights.close()
+    for left in tmp_path.glob("foreign.sqlite*"):
+        left.unlink()
+    (tmp_path / "foreign.sqlite").write_bytes(b"no database" * 1000)
+    assert await here.verdict(new) == "store_unavailable"
+    assert await here.verdict(seen) == "accept", "which is remembered"
+    (tmp_path / "foreign.sqlite").unlink()
+    assert await here.verdict(new) == "accept"
+
+
+async def test_a_key_that_changes_meanwhile(here: Setting) -> None:
+    token, other = es256().token(), Issuer("ES256", es256(b"other").private)
+    here.threads.go.clear()
+    asked = asyncio.ensure_future(here.verdict(token))
+    while not here.looked:
+        await asyncio.sleep(0)
+    here.verifier.configure([other.key.verifying()])
+    here.foreign.configure([other.key])
+    here.threads.go.set()
+    assert await asked == "token_signature"
+    assert here.looked == 2
+    assert await here.verdict(other.token()) == "accept"
+
+
+def test_sights_are_bounded(tmp_path: Path) -> None:
+    sights = Sights(tmp_path / "deep/sights", 16)
+    for number in range(40):
+        assert sights.first(bytes([number]), NOW + number) == NOW + number
+    assert sights.first(bytes([39]), NOW + 99) == NOW + 39, "the latest are kept"
+    assert sights.first(bytes([0]), NOW + 99) == NOW + 99, "the oldest made room"
+    assert sights.first(bytes([38]), NOW + 1) == NOW + 1, "a clock that went back"
+    sights.close()
+
+
+def test_processes_agree_on_the_first(tmp_path: Path) -> None:
+    ones = [Sights(tmp_path / "sights", 100) for _ in range(4)]
+    start, found = threading.Barrier(4), dict[int, list[int]]()
+
+    def look(which: int) -> None:
+        start.wait()
+        found[which] = [ones[which].first(bytes([number]), NOW + which) for number in range(20)]
+
+    threads = [threading.Thread(target=look, args=(which,)) for which in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    again = [ones[0].first(bytes([number]), NOW + 9) for number in range(20)]
+    # Whose clock is behind takes a token for older, never for younger.
+    assert found == {which: [min(first, NOW + which) for first in again] for which in range(4)}
+    assert all(NOW <= first <= NOW + 3 for first in again)
+    for one in ones:
+        one.close()
+
+
+async def test_a_viewer_with_such_a_token_is_served_and_revoked(tmp_path: Path) -> None:
+    library = tmp_path / "library"
+    library.mkdir()
+    assets(library)
+    issuer = es256()
+    verifier = Verifier([issuer.key.verifying()])
+    token = issuer.token({4: int(time.time()) + 600, 312: {3: {1: "/v/gated/"}}, 7: SESSION})
+    forged = Issuer("ES256", es256(b"stranger").private, b"shop-1").token({4: int(time.time()) + 600})
+    async with running(Folder(library), verifier=verifier) as edge:
+        assert edge.node.gate.foreign is not None
+        before = await edge.ask(f"/t/{token}/v/gated/main.m3u8")
+        assert (before.status, before.json()["code"]) == (401, "token_signature"), "its key is not configured there yet"
+        edge.node.gate.foreign.configure([issuer.key])
+        for _ in range(2):
+            assert (await edge.ask(f"/t/{token}/v/gated/main.m3u8")).status == 200
+        assert (await edge.ask(f"/t/{token}/v/other/main.m3u8")).status == 403
+        assert (await edge.ask(f"/t/{forged}/v/gated/main.m3u8")).json()["code"] == "token_signature"
+        verifier.revoke_token(sha256(token.encode()).digest(), int(time.time()) + 600)
+        assert (await edge.ask(f"/t/{token}/v/gated/main.m3u8")).json()["code"] == "token_revoked"
+
+
+def test_a_checker_may_be_used_by_any_thread() -> None:
+    issuer = es256()
+    by = Verifier([issuer.key.verifying()])
+    _, covered, signature, _, _ = by.covered(issuer.token())
+    checker = Checker(issuer.private.public_key())
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(lambda _: checker.right(covered, signature), range(100)))
