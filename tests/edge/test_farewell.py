@@ -70,6 +70,7 @@ def test_half_a_handshake(running: RunningNode, port: int, said: bytes) -> None:
         assert time.monotonic() - begun < SOON_S
 
 
+@pytest.mark.slow
 def test_a_slow_client_gets_its_whole_answer(running: RunningNode, port: int, certificate: Certificate) -> None:
     """It takes longer than a farewell may, and loses nothing."""
     path = first_segment(running)

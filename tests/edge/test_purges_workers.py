@@ -135,6 +135,7 @@ def test_others_are_not_touched(running: RunningNode, film: Film) -> None:
         assert all("hit" in get(each, other)[0] for each in both)
 
 
+@pytest.mark.slow
 def test_not_acknowledged_while_a_worker_has_not_applied_it(running: RunningNode, film: Film) -> None:
     versions(running, film.path)
     new, stopped = film.change(), running.workers()[0]

@@ -161,6 +161,7 @@ def test_it_ends_with_the_last_token(running: RunningNode, held: int) -> None:
     assert time.time() >= exp + 30
 
 
+@pytest.mark.slow
 def test_a_worker_that_does_not_answer(running: RunningNode) -> None:
     """It is written down and in force elsewhere, but nobody is told that all is done."""
     stopped = running.workers()[0]

@@ -325,6 +325,7 @@ def test_kill_9_of_the_leader_in_mid_write(large: Path, tmp_path: Path, whole: t
         until(lambda: not fills(data), "an end of all leftovers")
 
 
+@pytest.mark.slow
 def test_a_leader_that_is_stopped_in_mid_write(large: Path, tmp_path: Path, whole: tuple[str, Rendition, int]) -> None:
     """It lives and says nothing: who follows goes on without it, and what it writes when it goes on is right."""
     data, (base, rendition, fd) = tmp_path / "data", whole

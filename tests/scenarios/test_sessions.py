@@ -214,6 +214,7 @@ def append(running: RunningNode, kind: EventType, subject: bytes) -> None:
     asyncio.run(write())
 
 
+@pytest.mark.slow
 def test_revoked_by_whomever(running: RunningNode) -> None:
     """No byte in any worker, nor by a worker that takes the place of another."""
     told, other = start(running), start(running)
@@ -261,6 +262,7 @@ def test_tokens_of_the_operator(running: RunningNode) -> None:
     assert (nowhere.returncode, "[auth_unavailable]" in nowhere.stderr) == (1, True)
 
 
+@pytest.mark.slow
 def test_a_reload_and_a_restart(running: RunningNode) -> None:
     """Sessions outlive both; the process of the auth role is another one afterwards."""
     told, pid = start(running), auth_role(running)
