@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
-from collections.abc import AsyncIterator, Iterable
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Iterator
 
 import aiohttp
 import yarl
@@ -13,6 +15,7 @@ from aiohttp.streams import StreamReader
 from multidict import CIMultiDict
 
 from edge.context import CONTEXT
+from edge.foreign import network
 from edge.node import Node
 from streamgate.core.logging import get_logger
 from streamgate.errors import StreamGateError
@@ -25,7 +28,9 @@ _HOP_BY_HOP = frozenset(
     "connection keep-alive proxy-connection proxy-authenticate proxy-authorization te trailer transfer-encoding upgrade"
     " content-length date expect host server".split()
 )
+_SIGN_IN = "/api/v1/auth/"
 _MOST_BYTES = 2**20  # of an answer
+_BODIES = 8  # of one network that are read at once
 _log = get_logger("edge.api")
 
 
@@ -44,6 +49,7 @@ class _Forwarder:
         self._node = node
         self._path = path
         self._under_way = 0
+        self._reading: Counter[bytes] = Counter()
         self._session: aiohttp.ClientSession | None = None
 
     async def open(self, _: web.Application) -> AsyncIterator[None]:
@@ -60,6 +66,9 @@ class _Forwarder:
     async def allow(self, request: web.Request, response: web.StreamResponse) -> None:
         """Let pages of the origins that may read media read this, errors included."""
         self._node.cors.allow(request.headers.get(hdrs.ORIGIN), response.headers)
+        if request[CONTEXT].path.startswith(_SIGN_IN):
+            # What a browser keeps of a sign-in is for this origin's own pages.
+            response.headers.pop(hdrs.ACCESS_CONTROL_ALLOW_CREDENTIALS, None)
 
     async def forward(self, request: web.Request) -> web.Response:
         """Pass a request on, but for preflights. Raises ``overloaded``, ``body_too_large``, ``head_timeout`` for a body that does not come,
@@ -71,17 +80,11 @@ class _Forwarder:
             answer.headers[hdrs.ACCESS_CONTROL_ALLOW_METHODS] = _METHODS
             return answer
         settings = self._node.settings.api
+        body = await self._body(request)
         if self._under_way >= settings.most:
             raise StreamGateError("overloaded", "too many requests are on their way to the auth role")
         self._under_way += 1
         try:
-            try:
-                async with asyncio.timeout(settings.timeout):
-                    body = await _read(request.content, settings.max_body)
-            except TimeoutError:
-                raise StreamGateError("head_timeout", "the body did not arrive in time") from None
-            if body is None:
-                raise StreamGateError("body_too_large", f"a body has {settings.max_body} bytes at most")
             async with asyncio.timeout(settings.timeout):
                 return await self._ask(request, body)
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
@@ -91,6 +94,34 @@ class _Forwarder:
             raise StreamGateError("auth_unavailable") from None
         finally:
             self._under_way -= 1
+
+    async def _body(self, request: web.Request) -> bytes:
+        """All of the body. Who sends one slowly keeps no place of those whose body is here."""
+        settings = self._node.settings.api
+        try:
+            with self._read_for(request[CONTEXT].client):
+                async with asyncio.timeout(settings.timeout):
+                    body = await _read(request.content, settings.max_body)
+        except TimeoutError:
+            raise StreamGateError("head_timeout", "the body did not arrive in time") from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise ConnectionResetError("the client has gone") from error
+        if body is None:
+            raise StreamGateError("body_too_large", f"a body has {settings.max_body} bytes at most")
+        return body
+
+    @contextlib.contextmanager
+    def _read_for(self, address: bytes) -> Iterator[None]:
+        place = network(address)
+        if self._reading.total() >= self._node.settings.api.most or self._reading[place] >= _BODIES:
+            raise StreamGateError("overloaded", "too many bodies are being read")
+        self._reading[place] += 1
+        try:
+            yield
+        finally:
+            self._reading[place] -= 1
+            if not self._reading[place]:
+                del self._reading[place]
 
     async def _ask(self, request: web.Request, body: bytes) -> web.Response:
         ctx = request[CONTEXT]

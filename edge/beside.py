@@ -32,6 +32,8 @@ _LONGEST_WAIT_S = 5.0
 _FREED_S = 3.0  # in which the socket of an earlier node must be free
 _LOOK_S = 0.05
 _LEAVE_S = 5.0  # in which it ends what is under way
+_READY_S = 60.0  # in which it must have started
+_BEAT_S = 0.5  # between two looks at whether it lives
 
 
 class Beside:
@@ -136,12 +138,20 @@ class Beside:
             try:
                 process = self.process = await Process.start(self._page, self._orders, self._command)
                 process.on_serving, process.on_news = self._heard, self._news
-                await process.ready()
+                async with asyncio.timeout(_READY_S):
+                    await process.ready()
                 _log.info("the auth role serves", pid=process.pid)
+            except TimeoutError:
+                _log.error("the auth role does not start and is killed", pid=process.pid)
+                process.kill()
             except StreamGateError as error:
                 _log.error("the auth role cannot be started", code=error.code, detail=error.detail)
             if self.process is not None:
-                status = await asyncio.shield(self.process.ended)
+                watching = asyncio.create_task(self._watch(self.process))
+                try:
+                    status = await asyncio.shield(self.process.ended)
+                finally:
+                    watching.cancel()
                 if not self._leaving and not self._reloading:
                     _log.error("the auth role died and is replaced", pid=self.process.pid, status=status)
                     self._telemetry.count("auth_deaths")
@@ -150,6 +160,25 @@ class Beside:
             self._reloading = False
             wait = 0.0 if steady else min(max(2 * wait, _FIRST_WAIT_S), _LONGEST_WAIT_S)
             self._heard()
+
+    async def _watch(self, process: Process) -> None:
+        """Kill it when it lives but answers nothing any more, as its loop is blocked, or it is stopped.
+
+        As with workers, silence is counted in looks and not by a clock: a pause of the whole machine is nobody's.
+        """
+        while process.state == "serving":
+            answer, looks = asyncio.create_task(process.ask({"do": "apply", "events": []})), 0
+            try:
+                while not (await asyncio.wait([answer], timeout=_BEAT_S))[0]:
+                    looks += 1
+                    timeout = self._snapshot().settings.server.hang_timeout
+                    if timeout and looks * _BEAT_S >= timeout and process.state == "serving":
+                        _log.error("the auth role hangs and is killed", pid=process.pid, silent=looks * _BEAT_S)
+                        process.kill()
+                        return
+            finally:
+                answer.cancel()
+            await asyncio.sleep(_BEAT_S)
 
     def _orders(self, control: int, slot: int) -> tuple[bytes, list[int]]:
         assert self._listening is not None

@@ -67,7 +67,10 @@ class Clearing:
     def mark(self, events: Iterable[Event]) -> list[Purge]:
         """Take the purges among ``events`` into force for whatever is looked up, or kept, from now on; they are to be
         cleared as well."""
-        return [purge for event in events if (purge := self._purges.apply(event)) is not None]
+        purges = [purge for event in events if (purge := self._purges.apply(event)) is not None]
+        if self._node.assets.origin is not None and not all(purge.soft for purge in purges):
+            self._node.assets.origin.forget()
+        return purges
 
     async def clear(self, purges: Sequence[Purge]) -> None:
         """Throw out, or mark, what is held; when this returns nothing made before is served as fresh."""
@@ -99,8 +102,6 @@ class Clearing:
 
     async def _clear(self, purge: Purge, meant: Callable[[str], bool]) -> None:
         node = self._node
-        if not purge.soft and node.assets.origin is not None:
-            node.assets.origin.forget()
         making = node.tiers.detach(meant)
         node.tiers.negatives.forget(meant)
         gone = await self._from_memory(purge, meant)

@@ -16,13 +16,16 @@ from streamgate.access import foreign
 from streamgate.access.foreign import Checker
 from streamgate.access.keys import AnyKey, PublicKey
 from streamgate.errors import StreamGateError
-from streamgate.native.cat import Token, Verifier
+from streamgate.native.cat import CLAIMS, Token, Verifier, decode
+
+_EXP = CLAIMS["exp"]
+_NEVER = 2**62
 
 
 class Sights(Protocol):
     """When a token was first seen."""
 
-    def first(self, digest: bytes, now: int) -> int:
+    def first(self, digest: bytes, now: int, end: int) -> int:
         """See :class:`streamgate.storage.sights.Sights`."""
 
 
@@ -95,13 +98,13 @@ class Foreign:
             # A MAC was looked at by the verifier.
             if checker is None and key.algorithm != foreign.HS256:
                 raise StreamGateError("token_signature")
-            first = await self._threads.run(self._first, checker, covered, signature, identity, int(self._clock()))
+            first = await self._threads.run(self._first, token, checker, covered, signature, identity)
         self._verifier.remember(token, int(first + self._max_life))
 
-    def _first(self, checker: Checker | None, covered: bytes, signature: bytes, identity: bytes, now: int) -> int:
+    def _first(self, token: str, checker: Checker | None, covered: bytes, signature: bytes, identity: bytes) -> int:
         if checker is not None and not checker.right(covered, signature):
             raise StreamGateError("token_signature")
-        return self._sights.first(identity, now)
+        return self._sights.first(identity, int(self._clock()), _end(token))
 
     def _admit(self, address: bytes) -> None:
         if self._rate.ask(network(address), time.monotonic_ns()):
@@ -111,6 +114,15 @@ class Foreign:
         self._flights.pop(digest, None)
         if not flight.cancelled():
             flight.exception()  # who waited has it; nobody may have
+
+
+def _end(token: str) -> int:
+    """The token's exp in s since 1970; for one without a plain exp more than will ever be."""
+    try:
+        exp = decode(token)[3].get(_EXP)
+    except (StreamGateError, TypeError):  # the verifier says so
+        exp = None
+    return max(0, min(exp, _NEVER)) if type(exp) is int else _NEVER
 
 
 def network(address: bytes) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 
 from edge.foreign import Foreign
 from streamgate.access.keys import AnyKey
@@ -17,16 +18,25 @@ _log = get_logger("edge.keyring")
 class Keyring:
     """Gives ``verifier`` the keys of ``folder`` as they are now, and ``foreign`` those that only verify.
 
-    Every ``interval`` seconds, 0: never again.
+    Every ``interval`` seconds, 0: never again. ``changed`` is told the ids of all keys that count.
     """
 
-    def __init__(self, folder: Folder, verifier: Verifier, interval: float, foreign: Foreign | None = None) -> None:
+    def __init__(
+        self,
+        folder: Folder,
+        verifier: Verifier,
+        interval: float,
+        foreign: Foreign | None = None,
+        changed: Callable[[frozenset[bytes]], None] = lambda _: None,
+    ) -> None:
         self._folder = folder
         self._verifier = verifier
         self._interval = interval
         self._foreign = foreign
+        self._changed = changed
         self._task: asyncio.Task[None] | None = None
         self._keys: list[AnyKey] | None = None
+        self._found: list[AnyKey] | None = None
 
     def start(self) -> None:
         """Begin to look; in the event loop."""
@@ -51,16 +61,19 @@ class Keyring:
     async def look(self) -> None:
         """Look once. A file that is wrong is told of, and the key that it held before counts on; one that is gone does not."""
         found = await asyncio.to_thread(self._folder.look)
-        if found is None:
-            return
-        for problem in found.problems:
-            _log.error("a key of playback tokens is not taken", reason=problem)
-        before, self._keys = self._keys, found.keys
-        if found.keys == before:
+        if found is not None:
+            for problem in found.problems:
+                _log.error("a key of playback tokens is not taken", reason=problem)
+            self._found = found.keys
+        # The folder tells of a change once: what could not be taken is tried again.
+        before, keys = self._keys, self._found
+        if keys is None or keys == before:
             return
         # Here, and not in the thread: a request is judged by one set of keys.
+        self._verifier.configure([key.verifying() for key in keys])
+        self._changed(frozenset(key.kid for key in keys))
         if self._foreign is not None:
-            self._foreign.configure(found.keys)
-        self._verifier.configure([key.verifying() for key in found.keys])
+            self._foreign.configure(keys)
+        self._keys = keys
         if before is not None:
-            _log.info("the keys of playback tokens have changed", kids=[key.kid.decode() for key in found.keys])
+            _log.info("the keys of playback tokens have changed", kids=[key.kid.decode() for key in keys])

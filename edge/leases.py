@@ -24,7 +24,7 @@ from streamgate.core.logging import get_logger
 from streamgate.core.settings import Settings
 from streamgate.core.telemetry import Telemetry
 from streamgate.errors import CODES, StreamGateError
-from streamgate.native.cat import Token
+from streamgate.native.cat import Token, Verifier
 from streamgate.native.leases import Lease, Leases, network
 from streamgate.storage.kv.events import Event, EventType
 
@@ -44,8 +44,8 @@ Name = tuple[EventType, bytes]
 class Leasing:
     """Holds what is granted in ``table``. Without a ``path`` nobody grants anything.
 
-    ``stale`` tells whether the feed of revocations is too old: then leases are asked for one by one. ``now`` gives ns of
-    CLOCK_MONOTONIC.
+    ``stale`` tells whether the feed of revocations is too old: then leases are asked for one by one. ``verifier`` is the one that
+    has read all tokens. ``now`` gives ns of CLOCK_MONOTONIC.
     """
 
     def __init__(
@@ -55,6 +55,7 @@ class Leasing:
         revocations: Revocations,
         telemetry: Telemetry,
         stale: Callable[[], bool],
+        verifier: Verifier,
         now: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self._settings = settings.leases
@@ -65,6 +66,9 @@ class Leasing:
         self._revocations = revocations
         self._telemetry = telemetry
         self._stale = stale
+        self._verifier = verifier
+        self._kids: frozenset[bytes] | None = None
+        self._caps: dict[Pair, float] = {}
         self._now = now
         self._asked: dict[Pair, asyncio.Future[StreamGateError | None]] = {}
         self._waiting: list[tuple[Pair, str, str]] = []
@@ -147,6 +151,10 @@ class Leasing:
         if names:
             self.table.end_named(names)
 
+    def keys_changed(self, kids: frozenset[bytes]) -> None:
+        """The keys with these ids count now, and no other."""
+        self._kids = kids
+
     def problem(self) -> str | None:
         """A sentence for people where leases cannot be had."""
         if not self._path or not (self.away or self._failing is not None):
@@ -157,16 +165,32 @@ class Leasing:
     async def _keep_looking(self) -> None:
         while True:
             await asyncio.sleep(_LOOK_S)
-            now, revoked = self._now(), self._revocations.revoked
+            now = self._now()
             for lease, token, cut in list(self._under_way.values()):
                 lease.used = True
-                key = token.kid
-                if (
-                    lease.until <= now
-                    or revoked("revoke.session", token.session)
-                    or (key is not None and revoked("revoke.key", key))
-                ):
-                    cut()
+                if lease.until <= now or not self._stands(lease, token):
+                    try:
+                        cut()
+                    except Exception:
+                        _log.exception("an answer could not be cut")
+
+    def _stands(self, lease: Lease, token: Token) -> bool:
+        """Whether a token that was good still is. One with a lease of its own may have expired: the lease has an end."""
+        revoked = self._revocations.revoked
+        if self._kids is not None and token.kid not in self._kids:
+            return False
+        if revoked("revoke.session", token.session) or revoked("revoke.key", token.kid):
+            return False
+        if lease is not self.table.free:
+            return True
+        if token.deadline <= time.time() or (token.digest is not None and revoked("revoke.token", token.digest)):
+            return False
+        try:
+            # It may have been revoked as it is written elsewhere; what else it says here is of no request.
+            self._verifier.check(token, path="/", now=int(time.time()))
+        except StreamGateError as error:
+            return error.code != "token_revoked"
+        return True
 
     async def _keep_asking(self) -> None:
         while True:
@@ -181,6 +205,8 @@ class Leasing:
                 found = await self._call([pair for pair, _, _ in batch], ask=rows)
             except StreamGateError as error:
                 found = {pair: error for pair, _, _ in batch}
+            except Exception:
+                _log.exception("leases could not be asked for")
             finally:
                 for pair, _, _ in batch:
                     answer = self._asked.pop(pair)
@@ -200,7 +226,10 @@ class Leasing:
                     for lease in batch:
                         lease.used = True  # there will be time for it the next time, if it still counts
                 else:
-                    await self._extend(batch)
+                    try:
+                        await self._extend(batch)
+                    except Exception:
+                        _log.exception("leases could not be extended")
 
     async def _extend(self, leases: list[Lease]) -> None:
         pairs = [(lease.session, lease.network) for lease in leases]
@@ -218,7 +247,8 @@ class Leasing:
 
     def _bridge(self, lease: Lease, end: float) -> None:
         """Let a lease count on though nobody extends it, as the operator wishes, until ``end`` (steady seconds)."""
-        left = min(self._settings.duration, end - steady())
+        cap = self._caps.get((lease.session, lease.network), 0.0)
+        left = min(self._settings.duration, end - steady(), cap - time.time())
         if left > 0:
             lease.until = max(lease.until, self._now() + int(left * 1e9))
 
@@ -279,10 +309,14 @@ class Leasing:
         # What was revoked while the answer was on its way.
         if any(self._revocations.revoked(*each) for each in names if each[1]):
             return StreamGateError("session_ended")
-        left = min(float(row["seconds"]), row["cap"] - time.time())
+        cap = float(row["cap"])
+        left = min(float(row["seconds"]), cap - time.time())
         if not left > 0:
             return StreamGateError("session_ended")
         self.table.grant(*pair, began + int(left * 1e9), asset=asset, names=tuple(each for each in names if each[1]))
+        self._caps[pair] = cap
+        if len(self._caps) > 2 * self.table.most:
+            self._caps = {each: cap for each, cap in self._caps.items() if self.table.get(*each) is not None}
         return None
 
 

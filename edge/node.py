@@ -97,10 +97,11 @@ def make_node(
     gate = Gate(assets, edge, verifier or Verifier(), proxies)
     others, rates = settings.foreign, RateLimits(settings.limits, limits, settings.foreign.checks_per_network)
     checkers = Pool("foreign", 1, edge.max_authorizing, telemetry)
-    sights = Sights(settings.server.data_folder / "foreign.sqlite", others.remembered)
+    # A token stays there until its exp: many times what one worker remembers.
+    sights = Sights(settings.server.data_folder / "foreign.sqlite", 16 * others.remembered)
     gate.foreign = Foreign(gate.verifier, checkers, rates.by_network, sights, others.max_life)
     revocations, feed = Revocations(), Freshness(None)
-    leasing = Leasing(settings, auth, revocations, telemetry, lambda: feed.stale)
+    leasing = Leasing(settings, auth, revocations, telemetry, lambda: feed.stale, gate.verifier)
     access, close_log = open_access_log(settings.log, telemetry, replacing=replacing)
     reports, close_reports = open_cmcd_log(settings.log, telemetry, replacing=replacing)
 

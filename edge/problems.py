@@ -30,16 +30,20 @@ def headers(error: StreamGateError, retry_after: int) -> dict[str, str]:
         made["Retry-After"] = str(retry_after)
     if error.status == 401:
         # RFC 9110 section 11.6.1 wants a challenge; browsers ask nobody for a password because of this one.
-        made["WWW-Authenticate"] = TOKEN_SCHEME
+        made["WWW-Authenticate"] = f'{TOKEN_SCHEME} renew="{RENEW}"' if _renewable(error) else TOKEN_SCHEME
     if error.status == 405:
         made["Allow"] = METHODS
     return made
 
 
 def body(error: StreamGateError, status: int | None = None) -> bytes:
-    """The problem as JSON; a session that may not go on is told where to renew."""
-    members = {"renew": RENEW} if error.status == 401 and error.code.startswith("session_") else {}
+    """The problem as JSON; a session that may not go on, or whose token has expired, is told where to renew."""
+    members = {"renew": RENEW} if _renewable(error) else {}
     return problems.body(error, status, **members)
+
+
+def _renewable(error: StreamGateError) -> bool:
+    return error.status == 401 and (error.code == "token_expired" or error.code.startswith("session_"))
 
 
 def response(error: StreamGateError, retry_after: int, status: int | None = None) -> web.Response:

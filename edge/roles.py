@@ -51,8 +51,9 @@ def streaming(
         auth=auth,
         remote=bucket is not None,
     )
+    folder = keys.Folder(*keys.place(settings))
     keyring = Keyring(
-        keys.Folder(*keys.place(settings)), node.gate.verifier, settings.tokens.revalidate, node.gate.foreign
+        folder, node.gate.verifier, settings.tokens.revalidate, node.gate.foreign, node.leasing.keys_changed
     )
     if node.gate.foreign is not None:
         node.gate.foreign.configure(known)

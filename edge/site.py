@@ -156,8 +156,9 @@ class Site:
                 break
         if self._needless:
             # Only now: what says all that they said is there.
-            await self._shared.drop(self._needless)
-            self._needless.clear()
+            needless = [*self._needless]
+            await self._shared.drop(needless)
+            del self._needless[: len(needless)]
 
     async def close(self) -> None:
         """Publish what is left, if that can be done at once, and let go of the shared feed."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import av
@@ -63,6 +63,15 @@ def cold(number: int) -> Title:
         _copy(source, aside, f"copy {number}")
         aside.rename(path)
     return opened(path)
+
+
+def again(title: Title, number: int) -> Title:
+    """The same file under a name that every ``number`` gives: another source to whoever reads the bucket."""
+    path = footage.cache().parent / "origin" / f"again-{number}-{title.key}"
+    if not path.exists():
+        path.parent.mkdir(exist_ok=True)
+        path.hardlink_to(title.file)
+    return replace(title, file=path, asset=discover(path)[0].id)
 
 
 def moov(file: Path) -> tuple[int, int]:

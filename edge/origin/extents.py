@@ -10,6 +10,7 @@ import contextlib
 from bisect import bisect_right, insort
 from collections import OrderedDict
 from collections.abc import AsyncIterator
+from functools import partial
 
 from edge.waiters import Waiters
 from streamgate.core.logging import get_logger
@@ -72,7 +73,8 @@ class Extent:
 
     def fail(self, error: StreamGateError) -> None:
         """No more will come."""
-        self.error = error
+        # A fresh one: the other's traceback keeps whoever raised it, and so the memory.
+        self.error = StreamGateError(error.code, error.detail)
         self._waiters.wake()
 
 
@@ -143,8 +145,11 @@ class Extents:
         Raises ``origin_*``, ``source_*`` and ``overloaded``.
         """
         at, end = offset, offset + length
+        extent: Extent | None = None
         while at < end:
-            extent = self._at(at)
+            # Where one ends too early that is the end: nobody waits for as many attempts once more.
+            if extent is None or at >= extent.end:
+                extent = self._at(at)
             if extent is None:
                 await self._asked(at, end, window)
                 continue
@@ -213,8 +218,15 @@ class Extents:
             insort(self._starts, start)
             task = asyncio.ensure_future(self._fill(extent))
             self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            task.add_done_callback(partial(self._over, extent))
         return self._at(at) is not None
+
+    def _over(self, extent: Extent, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled() and extent.error is None:  # before it had begun
+            extent.fail(StreamGateError("stopping"))
+            self._memory.end(extent, self)
+            self.drop(extent)
 
     def _gaps(self, at: int, end: int) -> list[tuple[int, int]]:
         gaps = []

@@ -65,6 +65,7 @@ class Origin:
         """See :meth:`Extents.begin`; nothing happens where another process reads the source, or nobody yet."""
         held = self._sources.get(self._address(source))
         if held is not None and held.extents is not None:
+            held.used = asyncio.get_running_loop().time()
             held.extents.begin(offset, length, window)
 
     async def read(self, source: RemoteSource, offset: int, length: int, window: tuple[int, int]) -> bytes | memoryview:

@@ -121,9 +121,8 @@ class Tiers:
         """The entry, of this ``generation``, and the tier that had its body; only ``deep`` on the disk, and not in Redis
         unless it is ``shared`` under that name.
 
-        Raises what ``key`` failed with a moment ago.
+        Raises what ``key`` failed with a moment ago: to be made anew, perhaps, so what there is goes first.
         """
-        self.negatives.check(key)
         if deep:
             await self._fills.settled(key)
         tiers = self._deep if deep else self._shallow
@@ -139,6 +138,7 @@ class Tiers:
                 # An entry of the memory tier may have its body on the disk.
                 self._telemetry.count("tier_hits", tier=tier_of(entry))
                 return entry, tier_of(entry)
+        self.negatives.check(key)
         if shared and self.sharing is not None:
             entry = await self.sharing.lookup(key, shared, generation, terms, cut=deep)
             if entry is not None:

@@ -225,8 +225,8 @@ class Fills:
                 await self._give_up(growing.claim)
 
     async def _give_up(self, claim: Claim) -> None:
-        if not self._disk.threads.stalled:  # else it is swept when nobody has it open any more
-            await asyncio.to_thread(claim.give_up)
+        with contextlib.suppress(Exception):  # it is swept when nobody has it open any more
+            await self._disk.threads.run(claim.give_up)
 
     async def _fetch(self, key: str, entry: Entry, body: Fetched, growing: Growing) -> None:
         """Have the body made in memory and written, and give the claim up."""
@@ -263,7 +263,7 @@ class Fills:
         while True:
             await growing.worth_keeping(end)
             if growing.error is not None:
-                raise growing.error
+                raise StreamGateError(growing.error.code, growing.error.detail)
             at, upto = growing.stored, growing.written
             part = block[at - start : upto - start]
             if upto == entry.size:
@@ -323,7 +323,10 @@ class Fills:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_ALIVE_S):
                         await growing.beyond_stored(told)
-                error = growing.error or growing.lost
+                error = growing.error
+                if error is None and growing.lost is not None:
+                    # That is our disk's trouble: who follows goes on without us.
+                    error = StreamGateError("fill_lost", growing.lost.detail)
                 if error is not None:
                     writer.write(_WORD.pack(_FAILED) + f"{error.code} {error.detail}".encode())
                     break

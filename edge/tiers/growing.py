@@ -121,12 +121,13 @@ class Growing:
     def lose(self, error: StreamGateError) -> None:
         """No more will be in the file; who reads from memory reads on."""
         if not self.settled:
-            self.lost = error
+            self.lost = StreamGateError(error.code, error.detail)
             self._keepers.wake()
 
     def fail(self, error: StreamGateError) -> None:
         """No more will come; nothing happens where it is whole already."""
         if not self.ended:
-            self.error = error
+            # A fresh one: the other's traceback keeps whoever raised it, and so what this has in memory.
+            self.error = StreamGateError(error.code, error.detail)
             self._readers.wake()
             self._keepers.wake()

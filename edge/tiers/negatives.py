@@ -1,4 +1,4 @@
-"""What cannot be had, remembered briefly: who asks again is told at once, and nothing is looked at."""
+"""What cannot be had, remembered briefly: who asks again is told at once, and nothing is made."""
 
 from __future__ import annotations
 

@@ -214,8 +214,15 @@ class RedisTier:
         finally:
             # Whatever went wrong, nobody is left waiting.
             self._wanted -= len(asked)
+            if len(found) != len(asked):
+                found = [None] * len(asked)
             for (key, futures), value in zip(asked.items(), found, strict=True):
-                entry = None if value is None else self._entry(key, value)
+                entry = None
+                if value is not None:
+                    try:
+                        entry = self._entry(key, value)
+                    except Exception:
+                        _log.exception("a value of Redis could not be taken", key=_name(key))
                 for future in futures:
                     if not future.done():
                         future.set_result(entry)

@@ -1,6 +1,7 @@
 """Refresh tokens: opaque, stored hashed, replaced at each use; a used one that comes back ends the whole family.
 
-A family is what came of one sign-in. A token is 16 bytes of the family's id and 32 random ones, in base64url. A client whose
+A family is what came of one sign-in. A token is 16 bytes of the family's id and a secret of 32 (:func:`secret`), in base64url.
+The id is no secret: only what was made here may end a family, and a secret shows that by a MAC in it. A client whose
 answer was lost asks again with the token that it has: for a while it gets the same successor, which is kept under
 a pad that only who holds the used token can make, so that what is stored opens nothing (RFC 9700 section 4.14.2: reuse is theft).
 """
@@ -18,6 +19,7 @@ from streamgate.errors import StreamGateError
 
 ID = 16
 SECRET = 32
+RANDOM = 24
 RETRY_S = 10
 """How long a token that was used gets the same successor again."""
 _LENGTH = 64  # characters of 48 bytes
@@ -86,26 +88,33 @@ class Rotation:
     token: str = field(default="", repr=False)
 
 
+def secret(key: bytes, id: bytes, random: bytes) -> bytes:
+    """A token's secret: 24 random bytes and the first 8 of an HMAC by ``key``, which the deployment keeps, of the family's id and them."""
+    return random + hmac.digest(key, b"refresh\0" + id + random, "sha256")[: SECRET - RANDOM]
+
+
 def begin(account: str, *, id: bytes, secret: bytes, now: int, life: int) -> tuple[Family, str]:
-    """A family and its first token; ``id``: 16 random bytes, ``secret``: 32."""
+    """A family and its first token; ``id``: 16 random bytes, ``secret``: of :func:`secret`."""
     if len(id) != ID or len(secret) != SECRET:
         raise StreamGateError("internal", "a family needs 16 random bytes, a token 32")
     return Family(id, account, now, now + life, _digest(secret)), _write(id, secret)
 
 
-def parse(token: str) -> tuple[bytes, bytes]:
-    """A family's id and the token's secret; raises ``refresh_invalid``."""
+def parse(token: str, key: bytes) -> tuple[bytes, bytes]:
+    """A family's id and the token's secret; raises ``refresh_invalid`` for what was not made with ``key``, too."""
     try:
         raw = urlsafe_b64decode(token) if len(token) == _LENGTH and token.isascii() else b""
     except ValueError:
         raw = b""
     if len(raw) != ID + SECRET or _write(raw[:ID], raw[ID:]) != token:
         raise StreamGateError("refresh_invalid")
+    if not hmac.compare_digest(secret(key, raw[:ID], raw[ID : ID + RANDOM]), raw[ID:]):
+        raise StreamGateError("refresh_invalid")
     return raw[:ID], raw[ID:]
 
 
 def rotate(family: Family, secret: bytes, *, fresh: bytes, now: float) -> Rotation:
-    """Use the token with ``secret``; ``fresh``: 32 random bytes for its successor.
+    """Use the token with ``secret``; ``fresh``: the successor's (:func:`secret`).
 
     The caller stores ``family`` only if nobody else has changed the row meanwhile, and asks again otherwise.
     """

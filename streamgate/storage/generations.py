@@ -33,7 +33,8 @@ _MAX_STATE = 2**20
 class Workshop:
     """Makes and retires keys of ``site``: the files in ``folder``, from the root in the file ``root``. All blocking.
 
-    All raise ``config_invalid`` for files that cannot be read or written, and for a root that others may read.
+    All raise ``config_invalid`` for files that cannot be read or written, for a root that others may read, and for one that
+    is missing beside keys that were derived from it.
     """
 
     def __init__(self, folder: Path, root: Path, site: str, defaults: Defaults) -> None:
@@ -52,7 +53,7 @@ class Workshop:
                 self._sign(self._new())
 
     def ring(self) -> Ring:
-        """The root, which is made where there is none, and all generations."""
+        """The root, which is made where there is none and no key of one, and all generations."""
         with self._errors():
             return Ring(self._own_root(), read(self._folder))
 
@@ -99,8 +100,15 @@ class Workshop:
         return found[1]
 
     def _own_root(self) -> bytes:
+        # Looked for first: whoever makes a key has made the root before.
+        made = any(keyring.parse_kid(path.stem) for path in self._folder.glob(f"*{SUFFIX}"))
         with contextlib.suppress(FileNotFoundError):
             return _parse_root(read_private(self._root, 200), self._root)
+        if made:
+            raise StreamGateError(
+                "config_invalid",
+                f"{self._root} is missing, and {self._folder} holds keys of a root: copy it there, or name it in tokens.root",
+            )
         self._root.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         _replace(self._root, secrets.token_bytes(keyring.ROOT).hex() + "\n", only_first=True)
         return _parse_root(read_private(self._root, 200), self._root)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -45,14 +46,33 @@ def workshop(settings: Settings) -> Workshop:
     return Workshop(folder, root, settings.tokens.site, defaults)
 
 
+def root_of_its_own(settings: Settings) -> bool:
+    """Whether this node makes a root for itself, though it shares its state with others, who should have the same."""
+    return bool(settings.redis.url) and not settings.tokens.root
+
+
 def retire(settings: Settings, kid: str) -> None:
-    """Remove the keys of this id, whoever made them. Raises ``config_invalid`` for one that signs, and where there is none."""
+    """Remove the keys of this id, whoever made them, and whatever is wrong with them or others.
+
+    A file that holds no key counts by its name. Raises ``config_invalid`` for one that signs, and where there is none.
+    """
     folder, defaults = place(settings)
-    known = load(folder, defaults)
-    files = [path for path, key in zip(_files(folder), known, strict=True) if key.kid.decode() == kid]
+    known: dict[Path, AnyKey] = {}
+    try:
+        names = {path: path.stem for path in _files(folder)}
+        for path in names:
+            with contextlib.suppress(StreamGateError, OSError), path.open("rb") as file:
+                known[path] = keys.parse(file.read(MAX_BYTES), str(path), defaults)
+                names[path] = known[path].kid.decode()
+    except OSError as error:
+        raise StreamGateError("config_invalid", f"keys in {folder}: {os.strerror(error.errno or 0)}") from error
+    files = [path for path, name in names.items() if name == kid]
     if not files:
         raise StreamGateError("config_invalid", f"there is no key {kid!r}")
-    if any(key.leased for key in known) and signer(settings, known).kid.decode() == kid:
+    signs = _wanted(settings, None)
+    if signs not in names.values() and not settings.tokens.signer and any(key.leased for key in known.values()):
+        signs = signer(settings, list(known.values())).kid.decode()
+    if kid == signs:
         raise StreamGateError("config_invalid", "this key signs; make a new one first")
     workshop(settings).retire(kid, files)
 
@@ -64,20 +84,24 @@ def signer(settings: Settings, known: Sequence[AnyKey], held: Ring | None = None
     blocking); else the last of ours by file name.
     """
     ours = [key for key in known if isinstance(key, SharedKey) and key.leased]
-    site, named = settings.tokens.site, settings.tokens.signer
-    if named:
-        wanted = named
-    else:
-        sites = generations.read(place(settings)[0]) if held is None else held.sites
-        wanted = keyring.kid(site, sites.get(site, keyring.Generations()).current)
+    wanted = _wanted(settings, held)
     for key in ours:
         if key.kid.decode() == wanted:
             return key
-    if named:
+    if settings.tokens.signer:
         raise StreamGateError("config_invalid", "tokens.signer: there is no key of this kid")
     if not ours:
         raise StreamGateError("config_invalid", "there is no key to make tokens with")
     return ours[-1]
+
+
+def _wanted(settings: Settings, held: Ring | None) -> str:
+    """The kid of the key that should sign; ``{site}.0`` where no generation does."""
+    if settings.tokens.signer:
+        return settings.tokens.signer
+    site = settings.tokens.site
+    sites = generations.read(place(settings)[0]) if held is None else held.sites
+    return keyring.kid(site, sites.get(site, keyring.Generations()).current)
 
 
 def place(settings: Settings) -> tuple[Path, Defaults]:

@@ -10,25 +10,32 @@ from pathlib import Path
 from streamgate.errors import StreamGateError
 
 _WAIT_S = 2.0
+_GRACE_S = 60  # more than a verifier grants after exp, and clocks differ
 
 
 class Sights:
-    """A file of at most ``most`` tokens' digests, and times in s since 1970; the oldest make room. Any thread may use it."""
+    """A file of about ``most`` tokens' digests, and times in s since 1970. Any thread may use it.
+
+    A token is forgotten once it is over by itself, never before: who was forgotten would be young again.
+    """
 
     def __init__(self, path: Path, most: int) -> None:
         self._path = path
         self._most = most
         self._lock = threading.Lock()
         self._opened: sqlite3.Connection | None = None
+        self._free = 0  # that may be added before they are counted again
+        self._full_at = -1
 
-    def first(self, digest: bytes, now: int) -> int:
-        """When ``digest`` was first asked for, which is ``now`` for one that never was. Blocking.
+    def first(self, digest: bytes, now: int, end: int) -> int:
+        """When ``digest`` was first asked for, which is ``now`` for one that never was; ``end``: its exp. Blocking.
 
-        Raises ``store_unavailable`` where the file cannot be read or written: how old a token is is not known then.
+        Raises ``store_unavailable`` where the file cannot be read or written: how old a token is is not known then; and
+        ``overloaded`` for a new one where all are of tokens that are not over.
         """
         with self._lock:
             try:
-                return self._first(digest, now)
+                return self._first(digest, now, end)
             except (sqlite3.Error, OSError) as error:
                 self._drop()
                 raise StreamGateError("store_unavailable", "when a token was first seen cannot be told") from error
@@ -38,23 +45,33 @@ class Sights:
         with self._lock:
             self._drop()
 
-    def _first(self, digest: bytes, now: int) -> int:
+    def _first(self, digest: bytes, now: int, end: int) -> int:
         if self._opened is None:
             self._opened = self._open()
         one = self._opened
-        found = one.execute("SELECT first FROM sights WHERE digest = ?", (digest,)).fetchone()
+        found = one.execute("SELECT first FROM seen WHERE digest = ?", (digest,)).fetchone()
         if found is None:
             with one:
                 one.execute("BEGIN IMMEDIATE")
-                one.execute("INSERT OR IGNORE INTO sights VALUES (?, ?)", (digest, now))
-                count = one.execute("SELECT count(*) FROM sights").fetchone()[0]
-                if count > self._most:
-                    one.execute(
-                        "DELETE FROM sights WHERE digest IN (SELECT digest FROM sights ORDER BY first LIMIT ?)",
-                        (count - self._most + self._most // 16,),
-                    )
-                found = one.execute("SELECT first FROM sights WHERE digest = ?", (digest,)).fetchone()
-        return min(int(found[0]), now) if found else now
+                self._make_room(one, now)
+                one.execute("INSERT OR IGNORE INTO seen VALUES (?, ?, ?)", (digest, now, end))
+                found = one.execute("SELECT first FROM seen WHERE digest = ?", (digest,)).fetchone()
+        return min(int(found[0]), now)
+
+    def _make_room(self, one: sqlite3.Connection, now: int) -> None:
+        if self._free <= 0:
+            left = 0
+            if now != self._full_at:
+                one.execute(
+                    "DELETE FROM seen WHERE digest IN (SELECT digest FROM seen WHERE ends < ? ORDER BY ends LIMIT ?)",
+                    (now - _GRACE_S, self._most // 16 + 1),
+                )
+                left = self._most - one.execute("SELECT count(*) FROM seen").fetchone()[0]
+            if left <= 0:
+                self._full_at = now
+                raise StreamGateError("overloaded", "too many tokens of others are in use")
+            self._free = max(1, left // 64)  # other processes add some, too
+        self._free -= 1
 
     def _open(self) -> sqlite3.Connection:
         self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -63,9 +80,10 @@ class Sights:
         for statement in ("PRAGMA journal_mode = WAL", "PRAGMA synchronous = NORMAL"):
             opened.execute(statement)
         opened.execute(
-            "CREATE TABLE IF NOT EXISTS sights (digest BLOB PRIMARY KEY, first INTEGER NOT NULL) WITHOUT ROWID"
+            "CREATE TABLE IF NOT EXISTS seen"
+            " (digest BLOB PRIMARY KEY, first INTEGER NOT NULL, ends INTEGER NOT NULL) WITHOUT ROWID"
         )
-        opened.execute("CREATE INDEX IF NOT EXISTS oldest ON sights (first)")
+        opened.execute("CREATE INDEX IF NOT EXISTS soonest ON seen (ends)")
         return opened
 
     def _drop(self) -> None:

@@ -115,7 +115,7 @@ def test_cookie(auth: AuthProcess) -> None:
     renewed = auth.request("POST", "/api/v1/playback/renew", viewer=Viewer(cookies=answer.cookies))
     assert renewed.status == 200 and renewed.json["session"] == answer.json["session"]
     for host, secure in (("127.0.0.1:8080", ""), ("localhost", ""), ("[::1]:80", ""), ("video.example", True)):
-        plain = auth.play("film", Viewer(scheme="http", host=host), carriage="cookie")
+        plain = auth.play("film", Viewer("127.0.0.1", scheme="http", host=host), carriage="cookie")
         assert plain.cookie("cta-common-access-token")["secure"] == secure, host
 
 
@@ -220,6 +220,12 @@ def test_rates(make_auth: MakeAuth) -> None:
     answers = [auth.play("film", Viewer("203.0.113.9")) for _ in range(4)]
     assert [each.status for each in answers] == [201, 201, 201, 429]
     assert answers[3].json["code"] == "rate_limited" and answers[3].headers["Retry-After"]
+    # Whoever has a cookie each time comes from the same address still.
+    cookies = auth.play("film", Viewer("198.51.100.2")).cookies
+    known = [auth.play("film", Viewer("198.51.100.2", cookies=cookies)).status for _ in range(3)]
+    assert known == [201, 201, 429]
+    ended = [auth.request("DELETE", "/api/v1/playback/session", {"token": "x"}).status for _ in range(4)]
+    assert ended == [401, 401, 401, 429]
     told = auth.play("film", Viewer("198.51.100.1")).json
     renewals = [auth.request("POST", "/api/v1/playback/renew", {"token": told["token"]}).status for _ in range(3)]
     assert renewals == [200, 200, 429]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from base64 import urlsafe_b64decode
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from typing import Any
 
 import pytest
@@ -55,6 +55,22 @@ def test_a_retry_gets_the_same_and_reuse_ends_the_family(auth: AuthProcess) -> N
     stolen = refresh(auth, first)
     assert (stolen.status, stolen.json["code"]) == (401, "refresh_invalid")
     assert refresh(auth, third).json["code"] == "refresh_invalid"
+
+
+def test_an_empty_member_brings_no_cookie_into_the_body(auth: AuthProcess) -> None:
+    kept = Viewer(cookies=login(auth).cookies)
+    again = auth.request("POST", REFRESH, {"refresh_token": ""}, kept)
+    assert again.status == 200 and "refresh_token" not in again.json and COOKIE in again.cookies
+
+
+def test_the_id_of_a_family_ends_nothing(auth: AuthProcess) -> None:
+    """It is in every access token."""
+    told = login(auth, cookie=False).json
+    id = urlsafe_b64decode(told["refresh_token"])[:16]
+    forged = urlsafe_b64encode(id + bytes(32)).decode()
+    assert refresh(auth, forged).json["code"] == "refresh_invalid"
+    assert auth.request("POST", LOGOUT, {"refresh_token": forged}).status == 401
+    assert refresh(auth, told["refresh_token"]).status == 200
 
 
 @pytest.mark.parametrize("token", ["x", "A" * 64, "é" * 64])

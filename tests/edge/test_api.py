@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ import pytest
 import yarl
 from multidict import CIMultiDict
 
+from edge.api import _Forwarder
 from streamgate.core.settings import ApiSettings, ServerSettings
+from streamgate.errors import StreamGateError
 from tests.edge.fake_auth import FakeAuth
 from tests.edge.harness import Edge, Folder, running, settings
 
@@ -30,9 +33,7 @@ def serving(folder: Path, tmp_path: Path, server: dict[str, Any] | None = None, 
     return running(Folder(folder), given, auth=str(tmp_path / "auth.sock"))
 
 
-async def post(
-    edge: Edge, body: bytes = b"{}", path: str = CALL, **headers: str
-) -> tuple[int, CIMultiDict[str], bytes]:
+async def post(edge: Edge, body: Any = b"{}", path: str = CALL, **headers: str) -> tuple[int, CIMultiDict[str], bytes]:
     async with edge.session.post(
         yarl.URL(edge.url + path, encoded=True), data=body, headers=headers, allow_redirects=False
     ) as answer:
@@ -137,3 +138,32 @@ async def test_pages_elsewhere(folder: Path, tmp_path: Path, auth: FakeAuth) -> 
         for body in (b"{}", b"x" * 257):
             _, headers, _ = await post(edge, body, Origin="https://a.example")
             assert headers.getall("Access-Control-Allow-Origin") == ["*"]
+
+
+async def test_bodies_that_are_being_read_are_counted_apart(folder: Path, tmp_path: Path) -> None:
+    """One network has a few of them at once, and none takes the place of a request whose body is here."""
+    async with serving(folder, tmp_path, most=10) as edge:
+        forwarder = _Forwarder(edge.node, "")
+        with contextlib.ExitStack() as slow:
+            for last in range(8):
+                slow.enter_context(forwarder._read_for(bytes([203, 0, 113, last])))
+            with pytest.raises(StreamGateError, match="overloaded"), forwarder._read_for(bytes([203, 0, 113, 99])):
+                raise AssertionError("it was let in")
+            for last in range(2):
+                slow.enter_context(forwarder._read_for(bytes([198, 51, last, 1])))
+            with pytest.raises(StreamGateError, match="overloaded"), forwarder._read_for(bytes([192, 0, 2, 1])):
+                raise AssertionError("it was let in")
+            assert forwarder._under_way == 0
+        assert not forwarder._reading
+
+
+@pytest.mark.parametrize(("path", "credentials"), [("/api/v1/auth/refresh", None), (CALL, "true")])
+async def test_no_credentials_of_other_origins(
+    folder: Path, tmp_path: Path, auth: FakeAuth, path: str, credentials: str | None
+) -> None:
+    given = settings(cors_origins=("https://a.example",))
+    async with running(Folder(folder), given, auth=str(tmp_path / "auth.sock")) as edge:
+        for method in ("OPTIONS", "POST"):
+            answer = await edge.ask(path, {"Origin": "https://a.example"}, method)
+            assert answer.headers["Access-Control-Allow-Origin"] == "https://a.example"
+            assert answer.headers.get("Access-Control-Allow-Credentials") == credentials

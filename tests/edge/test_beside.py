@@ -40,6 +40,10 @@ for line in channel.makefile():
     if told["do"] == "stop":
         break
 """
+LIVELY = f"""{GOOD}
+    if "id" in told:
+        channel.sendall(b'{{"done": %d}}\\n' % told["id"])
+"""
 BAD = "raise SystemExit(3)"
 
 
@@ -60,9 +64,11 @@ class Heard:
 
 
 @asynccontextmanager
-async def kept(path: Path, command: Sequence[str], heard: Heard, telemetry: Telemetry) -> AsyncIterator[Beside]:
+async def kept(
+    path: Path, command: Sequence[str], heard: Heard, telemetry: Telemetry, **server: Any
+) -> AsyncIterator[Beside]:
     file = os.memfd_create("settings")
-    snapshot = Snapshot(settings(), file, -1)
+    snapshot = Snapshot(settings(server), file, -1)
     given: dict[str, object] = {"root": "here"}
     beside = Beside(command, path, Page.create(), telemetry, given, lambda: snapshot, heard.change, heard.one_more)
     heard.beside = beside
@@ -133,6 +139,25 @@ async def test_one_that_cannot_start_is_tried_again(tmp_path: Path, telemetry: T
         assert not any(heard.serving)
         assert not beside.serving
     assert "the auth role cannot be started" in {each["event"] for each in logs}
+
+
+async def test_one_that_hangs_is_replaced(tmp_path: Path, telemetry: Telemetry, logs: list[Any]) -> None:
+    heard, path = Heard(), tmp_path / "auth.sock"
+    async with kept(path, ("-c", LIVELY), heard, telemetry, hang_timeout=1.0) as beside:
+        await until(lambda: beside.serving)
+        first = await asked(path)
+        os.kill(first, signal.SIGSTOP)
+        await until(lambda: len(heard.serving) == 3 and beside.serving)
+        assert await asked(path) != first
+    assert "the auth role hangs and is killed" in {each["event"] for each in logs}
+
+
+async def test_one_that_does_not_start_is_replaced(
+    tmp_path: Path, telemetry: Telemetry, monkeypatch: pytest.MonkeyPatch, logs: list[Any]
+) -> None:
+    monkeypatch.setattr("edge.beside._READY_S", 0.2)
+    async with kept(tmp_path / "auth.sock", ("-c", "import time; time.sleep(60)"), Heard(), telemetry):
+        await until(lambda: "the auth role does not start and is killed" in {each["event"] for each in logs})
 
 
 async def test_one_that_hangs_is_killed_at_the_end(

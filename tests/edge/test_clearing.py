@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -148,6 +149,23 @@ async def test_what_cannot_be_made_anew_stays(folder: Path) -> None:
         await purge(clearing, 2, asset="film")
         assert (await edge.ask(path)).code == "source_unreadable"
         await clearing.close()
+
+
+async def test_bytes_of_a_source_are_forgotten_with_the_mark(
+    cleared: tuple[Edge, Clearing], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is made from then on counts as made after the purge."""
+    edge, clearing = cleared
+    origin = mock.Mock()
+    monkeypatch.setattr(edge.node.assets, "origin", origin)
+
+    def event(number: int, **what: Any) -> Event:
+        return Event(number, "purge", asked(json.dumps(what), time.time()).encode(), None)
+
+    clearing.mark([event(1, asset="film", soft=True)])
+    origin.forget.assert_not_called()
+    clearing.mark([event(2, asset="film", soft=True), event(3, asset="film")])
+    origin.forget.assert_called_once_with()
 
 
 async def test_a_failure_is_forgotten_as_well(cleared: tuple[Edge, Clearing]) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import threading
+import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -159,6 +161,45 @@ async def test_a_source_that_breaks_leaves_nothing(tmp_path: Path, data: bytes) 
         assert await asyncio.to_thread(body.read, 0, 400_000) == data[:400_000], "what came is right"
         await until(lambda: not fills.under_way)
         assert await on_disk(disk) is None and list((disk.folder / "fills").iterdir()) == []
+
+
+async def test_who_follows_goes_on_where_the_disk_of_who_leads_fails(
+    tmp_path: Path, data: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = Claim.write
+
+    def write(claim: Claim, block: bytes, at: int, crc: int = 0) -> int:
+        if at:
+            raise OSError(28, "No space left on device")
+        return written(claim, block, at, crc)
+
+    monkeypatch.setattr(Claim, "write", write)
+    async with process(tmp_path) as (leads, _), process(tmp_path) as (follows, _), asyncio.timeout(10):
+        afar, again = Afar(data, 400_000), Afar(data)
+        own, other = await joined(leads, afar), await joined(follows, again)
+        await other.beyond(399_999)
+        afar.more.set()
+        await own.beyond(SIZE - 1)
+        assert own.error is None, "its viewers read from memory"
+        await other.beyond(400_000)
+        # The sign for a viewer's answer to go on with this.
+        assert other.error is not None and other.error.code == "fill_lost" and other.otherwise is again
+
+
+async def test_what_failed_is_let_go_of_at_once(tmp_path: Path, data: bytes) -> None:
+    """And not when the collector of cycles comes by: it is the memory of a segment."""
+    gc.disable()
+    try:
+        async with process(tmp_path) as (fills, _), asyncio.timeout(10):
+            afar = Afar(data, 400_000)
+            body = weakref.ref(await joined(fills, afar))
+            afar.failing = StreamGateError("origin_unavailable", "gone")
+            afar.more.set()
+            await until(lambda: not fills.under_way)
+            afar.failing = None
+            await until(lambda: body() is None)
+    finally:
+        gc.enable()
 
 
 async def test_where_memory_is_short_it_is_written_in_pieces(tmp_path: Path, data: bytes) -> None:

@@ -181,12 +181,31 @@ async def test_a_key_that_changes_meanwhile(here: Setting) -> None:
 
 def test_sights_are_bounded(tmp_path: Path) -> None:
     sights = Sights(tmp_path / "deep/sights", 16)
-    for number in range(40):
-        assert sights.first(bytes([number]), NOW + number) == NOW + number
-    assert sights.first(bytes([39]), NOW + 99) == NOW + 39, "the latest are kept"
-    assert sights.first(bytes([0]), NOW + 99) == NOW + 99, "the oldest made room"
-    assert sights.first(bytes([38]), NOW + 1) == NOW + 1, "a clock that went back"
+    for number in range(16):
+        assert sights.first(bytes([number]), NOW + number, NOW + 1000 + number) == NOW + number
+    for now in (NOW + 99, NOW + 1030):
+        with pytest.raises(StreamGateError, match="overloaded"):
+            sights.first(b"new", now, NOW + 9999)
+    assert sights.first(bytes([0]), NOW + 99, NOW + 1000) == NOW, "who is not over never gets young"
+    assert sights.first(bytes([15]), NOW + 1, NOW + 1015) == NOW + 1, "a clock that went back"
+    assert sights.first(b"new", NOW + 1062, NOW + 9999) == NOW + 1062, "who is over made room"
+    assert sights.first(bytes([15]), NOW + 1063, NOW + 1015) == NOW + 15
     sights.close()
+
+
+async def test_many_others_do_not_make_a_token_young(tmp_path: Path) -> None:
+    here = Setting(tmp_path, es256().key)
+    here.sights._most = 3
+    token, *others = (es256().token({4: NOW + 86_400, 7: bytes([number])}) for number in range(4))
+    assert await here.verdict(token) == "accept"
+    here.now += 1800
+    assert [await here.verdict(each) for each in others] == ["accept", "accept", "overloaded"]
+    again = Setting(tmp_path, es256().key)
+    again.now = NOW + 7200
+    assert await again.verdict(token) == "accept"
+    assert again.verifier.read(token).deadline == NOW + 3600
+    for each in (here, again):
+        each.sights.close()
 
 
 def test_processes_agree_on_the_first(tmp_path: Path) -> None:
@@ -195,14 +214,14 @@ def test_processes_agree_on_the_first(tmp_path: Path) -> None:
 
     def look(which: int) -> None:
         start.wait()
-        found[which] = [ones[which].first(bytes([number]), NOW + which) for number in range(20)]
+        found[which] = [ones[which].first(bytes([number]), NOW + which, NOW + 999) for number in range(20)]
 
     threads = [threading.Thread(target=look, args=(which,)) for which in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    again = [ones[0].first(bytes([number]), NOW + 9) for number in range(20)]
+    again = [ones[0].first(bytes([number]), NOW + 9, NOW + 999) for number in range(20)]
     # Whose clock is behind takes a token for older, never for younger.
     assert found == {which: [min(first, NOW + which) for first in again] for which in range(4)}
     assert all(NOW <= first <= NOW + 3 for first in again)

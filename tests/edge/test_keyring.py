@@ -113,6 +113,31 @@ async def test_the_keys_change_for_tokens_that_were_read(
     assert [entry["kids"] for entry in logs if entry["event"] == "the keys of playback tokens have changed"] == [[]]
 
 
+async def test_what_could_not_be_taken_is_tried_again(folder_of_keys: Path) -> None:
+    keep(folder_of_keys, ONE)
+    verifier, told = Verifier(), list[frozenset[bytes]]()
+
+    class Failing:
+        failing = True
+
+        def configure(self, _: Any) -> None:
+            if self.failing:
+                raise RuntimeError("for a moment")
+
+    foreign: Any = Failing()
+    ring = Keyring(Folder(folder_of_keys, DEFAULTS), verifier, 0, foreign, told.append)
+    for _ in range(2):
+        with pytest.raises(RuntimeError):
+            await ring.look()
+        assert _good(verifier, minted(ONE)), "these count all the same"
+    foreign.failing = False
+    await ring.look()
+    generation = verifier.generation
+    await ring.look()
+    assert verifier.generation == generation, "and then no more"
+    assert told == [frozenset({b"one"})] * 3
+
+
 def _good(verifier: Verifier, token: str) -> bool:
     try:
         verifier.read(token)

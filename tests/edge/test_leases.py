@@ -12,13 +12,17 @@ from typing import Any
 import pytest
 
 from edge.freshness import Freshness
+from edge.leases import Leasing
+from edge.revocations import Revocations
 from streamgate.access import tokens
 from streamgate.core.settings import LeaseSettings, Settings, TokenSettings
+from streamgate.core.telemetry import Telemetry
 from streamgate.native.cat import Verifier
 from streamgate.storage.kv.events import Event, EventType
 from tests.edge import gated
 from tests.edge.fake_auth import FakeAuth
 from tests.edge.harness import Answer, Edge, Folder, running, settings
+from tests.signers import es256
 
 SHORT = {"duration": 0.5, "wait": 0.3}
 
@@ -314,3 +318,60 @@ async def test_answers_under_way(root: Path, path: Path, auth: FakeAuth, kind: E
             happen(edge, kind, subject or viewer.session)
             await cut.wait()
         assert other.is_set() == (kind == "revoke.key")
+
+
+@pytest.mark.parametrize("end", ["token", "key", "removed", "deadline"])
+async def test_answers_under_way_for_tokens_of_others(end: str) -> None:
+    """They have no lease whose end would cut them."""
+    issuer, now = es256(), int(time.time())
+    verifier, revocations = Verifier([issuer.key.verifying()]), Revocations()
+    text = issuer.token({4: now + 1000})
+    verifier.remember(text, now + (2 if end == "deadline" else 1000))
+    token = verifier.read(text)
+    leasing = Leasing(chosen(), "", revocations, Telemetry(), lambda: False, verifier)
+    await leasing.start()
+    cut = asyncio.Event()
+    with leasing.followed() as follow:
+        leasing.keys_changed(frozenset({issuer.key.kid}))
+        assert leasing._stands(leasing.table.free, token)
+        follow(leasing.table.free, token, cut.set)
+        if end == "removed":
+            leasing.keys_changed(frozenset())
+        elif end == "token":
+            assert token.digest is not None
+            revocations.apply(Event(1, "revoke.token", token.digest, now + 1000))
+        elif end == "key":
+            revocations.apply(Event(1, "revoke.key", token.kid, now + 1000))
+        await cut.wait()
+    await leasing.stop()
+
+
+async def test_no_outage_is_longer_than_the_session(root: Path, path: Path, auth: FakeAuth) -> None:
+    auth.seconds = 0.5
+    cap = int(time.time()) + 2
+    auth.extra = {"cap": cap}
+    async with serving(root, path, **SHORT, auth_outage=60) as edge:
+        viewer = Viewer(edge, auth)
+        assert (await viewer.ask()).status == 200
+        auth.status = 503
+        while (await viewer.ask()).status == 200:
+            assert time.time() < cap + 0.5
+            await asyncio.sleep(0.02)
+        assert time.time() > cap - 0.5
+
+
+async def test_a_surprise_ends_nothing(
+    root: Path, path: Path, auth: FakeAuth, monkeypatch: pytest.MonkeyPatch, logs: list[Any]
+) -> None:
+    """Whoever waits is answered, and the next one is asked for."""
+    async with serving(root, path) as edge:
+        viewer = Viewer(edge, auth)
+
+        async def surprise(*_: Any, **__: Any) -> Any:
+            raise RuntimeError("nobody thought of it")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(edge.node.leasing, "_call", surprise)
+            assert (await viewer.ask()).code == "lease_unavailable"
+        assert (await viewer.ask()).status == 200
+    assert "leases could not be asked for" in {each["event"] for each in logs}

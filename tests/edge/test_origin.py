@@ -7,11 +7,12 @@ import os
 import socket
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from edge.origin import extents, sharing
-from edge.origin.extents import Memory
+from edge.origin.extents import Extent, Memory
 from edge.origin.sharing import Origin
 from edge.threads import Pool
 from streamgate.core.settings.origin import S3Settings
@@ -19,6 +20,7 @@ from streamgate.core.telemetry import Telemetry
 from streamgate.errors import StreamGateError
 from streamgate.storage.objects.folder import FolderStore
 from streamgate.storage.objects.remote import Bridge, RemoteSource
+from streamgate.storage.objects.store import ObjectInfo
 from tests.edge.counting_store import CountingStore
 
 SIZE = 4_000_000
@@ -234,3 +236,59 @@ async def test_what_is_begun_ahead_is_read_once(store: CountingStore, machine: M
     assert bytes(await origin.read(source, 5000, 1000, (4000, 4000))) == data[5000:6000]
     origin.begin(source, 5000, 1000, (5000, 90_000))
     assert store.reads_of("film.mp4") == [(0, 10), (4000, 4000)]
+
+
+async def test_what_ends_too_early_is_not_asked_for_once_more(
+    store: CountingStore, machine: Machine, data: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All attempts there are were made when it failed: who has what came is not kept waiting for as many again."""
+    origin, source = machine.process(), await source_of(store)
+
+    async def breaks(key: str, offset: int, buffer: memoryview, **told: Any) -> ObjectInfo:
+        store.reads.append((key, offset, len(buffer)))
+        buffer[:200_000] = data[offset : offset + 200_000]
+        told["progress"](200_000)
+        await asyncio.sleep(0)
+        raise StreamGateError("origin_unavailable", "away")
+
+    monkeypatch.setattr(store, "read_into", breaks)
+    got = b""
+    with pytest.raises(StreamGateError, match="away"):
+        async for piece in origin.pieces(source, 1000, 1_000_000, (1000, 1_000_000)):
+            got += piece
+    assert got == data[1000:201_000] and store.reads == [("film.mp4", 1000, 1_000_000)]
+    monkeypatch.undo()
+    assert bytes(await origin.read(source, 1000, 10, (1000, 10))) == data[1000:1010], "who comes later asks anew"
+
+
+async def test_a_source_that_is_begun_is_in_use(store: CountingStore, machine: Machine, data: bytes) -> None:
+    origin, source = machine.process(), await source_of(store)
+    await origin.read(source, 0, 10, (0, 10))
+    (held,) = origin._sources.values()
+    held.used = float("-inf")
+    origin.begin(source, 5000, 1000, (5000, 1000))
+    origin._sweep()
+    assert [*origin._sources.values()] == [held]
+    assert bytes(await origin.read(source, 5000, 1000, (5000, 1000))) == data[5000:6000]
+    assert len(store.reads) == 2
+
+
+async def test_what_is_let_go_before_it_begins_takes_no_room(store: CountingStore, machine: Machine) -> None:
+    origin, source = machine.process(), await source_of(store)
+    await origin.read(source, 0, 10, (0, 10))
+    origin.begin(source, 5000, 1000, (5000, 1000))
+    origin.close()
+    async with asyncio.timeout(5):
+        while origin._memory.bytes:
+            await asyncio.sleep(0)
+    assert origin._memory._coming == 0 and len(store.reads) == 1
+
+
+def test_a_failure_keeps_nothing_of_who_raised_it() -> None:
+    failed = Extent(0, 1, memoryview(bytearray(1)))
+    try:
+        raise StreamGateError("origin_unavailable", "away")
+    except StreamGateError as error:
+        failed.fail(error)
+    assert failed.error is not None and failed.error.__traceback__ is None
+    assert (failed.error.code, failed.error.detail) == ("origin_unavailable", "away")

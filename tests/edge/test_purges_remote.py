@@ -82,6 +82,28 @@ async def test_soft_leaves_everything_while_the_store_is_away(start: Start, disk
         await clearing.close()
 
 
+async def test_a_refresh_that_fails_hides_nothing(start: Start) -> None:
+    """Although the path failed a moment ago, what there is of it is served."""
+    async with start(DISK) as remote:
+        node, path = remote.edge.node, await segment(remote)
+        clearing = Clearing(node)
+        body = (await remote.edge.ask(path)).body
+        assert (await remote.edge.ask(path)).body == body, "it is stored by now"
+        remote.store.failing = AWAY
+        assert node.assets.origin is not None
+        node.assets.origin.forget()
+        await purge(clearing, 1, url=path, soft=True)
+        async with asyncio.timeout(10):
+            while not node.telemetry.value("refreshes", result="failed"):
+                answer = await remote.edge.ask(path)
+                assert (answer.status, answer.body == body) == (200, True)
+        with pytest.raises(StreamGateError):
+            node.tiers.negatives.check(path)
+        answer = await remote.edge.ask(path)
+        assert (answer.status, answer.body == body) == (200, True)
+        await clearing.close()
+
+
 async def test_a_tag_of_a_description_in_the_store(start: Start) -> None:
     async with start(DISK, cache_tags=True) as remote:
         clearing = Clearing(remote.edge.node)

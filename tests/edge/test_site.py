@@ -127,6 +127,23 @@ async def test_those_of_an_outage_follow_it_in_order(make: Make, open_shared: Op
     assert b.telemetry.value("site_events", way="read") == 5
 
 
+async def test_what_becomes_needless_meanwhile_is_removed_as_well(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = await make("a")
+    first, second = (Event(number, "purge", b"", None, bytes([number]) * 16) for number in (1, 2))
+    dropped: list[list[Event]] = []
+
+    async def drop(events: list[Event]) -> int:
+        if not dropped:
+            machine.feed.on_needless([second])
+        dropped.append([*events])
+        return len(events)
+
+    monkeypatch.setattr(machine.shared, "drop", drop)
+    machine.feed.on_needless([first])
+    assert await machine.turn() and await machine.turn() and await machine.turn()
+    assert dropped == [[first], [second]]
+
+
 async def test_one_that_starts_again_hears_what_it_missed_and_says_nothing_twice(make: Make, open_shared: Open) -> None:
     a, b = await make("a"), await make("b")
     a.shared.away = True

@@ -293,6 +293,30 @@ async def test_what_was_purged_elsewhere_is_refused(shared: Site) -> None:
     assert shared.count("redis_reads", "purged") == 1
 
 
+async def test_whatever_comes_nobody_is_left_waiting(shared: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = [f"/v/film/{name}" for name in "abc"]
+    for key in keys:
+        assert await shared.write(key, segment())
+
+    def refuses(key: str, entry: Entry) -> bool:
+        if key == keys[1]:
+            raise MemoryError
+        return False
+
+    async def lookups() -> list[bool]:
+        async with asyncio.timeout(DEADLINE_S):
+            return [found is not None for found in await asyncio.gather(*(shared.tier.lookup(key) for key in keys))]
+
+    shared.tier.refuses = refuses
+    assert await lookups() == [True, False, True]
+
+    async def fewer(names: Any) -> list[bytes | None]:
+        return [b"value"]
+
+    monkeypatch.setattr(shared.tier._reads, "get_many", fewer)
+    assert await lookups() == [False] * 3
+
+
 async def test_only_what_is_small_enough_is_taken(redis_server: RedisServer) -> None:
     async with site(redis_server, object_limit=1000) as shared:
         assert shared.tier.takes(1000) and not shared.tier.takes(1001)

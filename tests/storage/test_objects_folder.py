@@ -150,6 +150,36 @@ async def test_two_stores_of_one_folder(store: FolderStore, tmp_path: Path) -> N
     await other.close()
 
 
+async def test_who_gives_up_while_a_file_is_opened_leaves_none_open(
+    store: FolderStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "film").write_bytes(BYTES)
+    begun, go_on, fstat, close = threading.Event(), threading.Event(), os.fstat, os.close
+    opened, closed, over = list[int](), list[int](), threading.Event()
+
+    def slow(fd: int) -> os.stat_result:
+        opened.append(fd)
+        begun.set()
+        assert go_on.wait(10)
+        return fstat(fd)
+
+    def noted(fd: int) -> None:
+        closed.append(fd)
+        close(fd)
+        over.set()
+
+    monkeypatch.setattr(os, "fstat", slow)
+    reading = asyncio.ensure_future(store.read("film"))
+    assert await asyncio.to_thread(begun.wait, 10)
+    monkeypatch.setattr(os, "close", noted)
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    go_on.set()
+    assert await asyncio.to_thread(over.wait, 10)
+    assert closed == opened
+
+
 async def test_who_gives_up_has_his_memory_back(
     store: FolderStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,14 +7,17 @@ import asyncio
 import contextlib
 import inspect
 import os
+import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
+from unittest.mock import Mock
 
 import aiohttp
 import pytest
 from aiohttp.client_proto import ResponseHandler
+from aiohttp.streams import StreamReader
 
 from benchmarks.peers.certificate import Certificate, self_signed
 from streamgate.core.settings import S3Settings
@@ -23,7 +26,7 @@ from streamgate.storage.objects.s3 import S3Store, bucket, open_s3, receiving
 from tests.storage.conftest import QUICK
 from tests.storage.ranges import BYTES, ETAG, MIB, Ask, Ranges, cut, pieces, rising
 
-PRIVATE = {"_drop_timeout", "_parser", "_payload"}
+PRIVATE = {"_drop_timeout", "_parser", "_payload", "_should_close"}
 OpenStore = Callable[..., Awaitable[S3Store]]
 
 
@@ -316,6 +319,54 @@ async def test_through_a_proxy(open_store: OpenStore, ranges: Ranges, monkeypatc
         await store.close()
     bucket._proxy.cache_clear()
     assert (passed, ranges.connections) == (1, 1)
+
+
+@pytest.mark.parametrize("size", [1000, 20_000, 200_000])
+async def test_over_tls_an_answer_and_the_end_at_once(
+    certificate: Certificate, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """What was announced to be the last is not left where the end of the connection takes it away."""
+    for name, value in (("ACCESS_KEY_ID", "key"), ("SECRET_ACCESS_KEY", "secret"), ("CA_BUNDLE", certificate.chain)):
+        monkeypatch.setenv(f"AWS_{name}", str(value))
+    secure = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    secure.load_cert_chain(certificate.chain, certificate.key)
+    head = (
+        f'HTTP/1.1 206 Partial Content\r\nETag: "{ETAG}"\r\nContent-Range: bytes 0-{size - 1}/{len(BYTES)}\r\n'
+        f"Content-Length: {size}\r\nConnection: close\r\n\r\n"
+    )
+
+    def serve() -> None:
+        for _ in range(2):
+            with secure.wrap_socket(listening.accept()[0], server_side=True) as connection:
+                while not connection.recv(65536).endswith(b"\r\n\r\n"):
+                    pass
+                connection.sendall(head.encode() + BYTES[:size])
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(10)
+        serving = asyncio.ensure_future(asyncio.to_thread(serve))
+        endpoint = f"https://127.0.0.1:{listening.getsockname()[1]}"
+        settings = S3Settings(**{"endpoint": endpoint, "region": "us-east-1", **QUICK, "attempts": 1})
+        store = await open_s3("s3://films", settings)
+        assert (await read(store, 0, size)).holds(0)
+        assert await store.read("film", 0, size, etag=ETAG) == BYTES[:size]
+        await serving
+        await store.close()
+
+
+async def test_what_is_left_of_an_answer_ends_no_other() -> None:
+    loop = asyncio.get_running_loop()
+    handler, transport = ResponseHandler(loop), Mock(spec=asyncio.Transport)
+    handler._payload = StreamReader(handler, 2**16, loop=loop)
+    handler._payload.feed_eof()
+    handler.set_response_params()
+    line = receiving.Line(transport, handler)
+    for part in (b"HTTP/1.1 206 Partial Content\r\n", b"Content-Length: 5\r\n\r\n"):
+        line.get_buffer(-1)[: len(part)] = part
+        line.buffer_updated(len(part))
+    message, _ = await handler.read()
+    assert message.code == 206
+    transport.abort.assert_not_called()
 
 
 async def test_aiohttp_still_has_what_is_used_of_it() -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import structlog
+from aiobotocore.client import AioBaseClient
 
 from streamgate.core.settings import S3Settings
 from streamgate.core.telemetry import Telemetry
@@ -164,6 +165,32 @@ async def test_a_machine_whose_role_cannot_be_asked(monkeypatch: pytest.MonkeyPa
         with fails("origin_denied", "credentials"):
             await call
     await store.close()
+
+
+async def test_while_there_are_no_credentials_one_client_is_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "_LOOK_AGAIN_S", 0.0)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    made, ended = list[Any](), list[Any]()
+
+    async def enter(self: Any) -> Any:
+        made.append(self)
+        return self
+
+    async def close(self: Any) -> None:
+        ended.append(self)
+
+    monkeypatch.setattr(AioBaseClient, "__aenter__", enter)
+    monkeypatch.setattr(AioBaseClient, "close", close)
+    store = await open_s3("s3://films", S3Settings(endpoint="http://127.0.0.1:1", **QUICK))
+    for _ in range(3):
+        with fails("origin_denied", "credentials"):
+            await store.stat("film")
+    assert len(made) == 3 and ended == made
+    await store.close()
+    assert ended == made
 
 
 def test_a_wrong_configuration(monkeypatch: pytest.MonkeyPatch) -> None:

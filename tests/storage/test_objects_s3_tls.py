@@ -6,17 +6,19 @@ import asyncio
 import contextlib
 import os
 import secrets
+import ssl
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import SSLError
 
 from benchmarks.peers.process import Server, folder, free_port, stopped
 from streamgate.core.settings import S3Settings
 from streamgate.errors import StreamGateError
-from streamgate.storage.objects.s3 import S3Store, bucket, open_s3
+from streamgate.storage.objects.s3 import S3Store, bucket, client, open_s3
 from tests.services.seaweed import SeaweedFS
 from tests.storage.conftest import QUICK
 
@@ -178,6 +180,48 @@ async def test_behind_a_proxy_the_store_is_checked_all_the_same(
         assert outcomes[1].size == 5 and outcomes[2] == b"bytes"
     else:
         assert outcomes == ["origin_untrusted"] * 3 and seen(server)[before:] == []
+
+
+@pytest.mark.parametrize(("host", "by"), [("localhost", "ca"), ("127.0.0.1", "ca"), ("localhost", "other")])
+async def test_who_gives_credentials_is_checked_too(
+    authority: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: str, by: str
+) -> None:
+    """By the authorities of AWS's own configuration, whichever the store's are."""
+    asked: list[bytes] = []
+    said = (
+        b"<AssumeRoleWithWebIdentityResponse><AssumeRoleWithWebIdentityResult><Credentials><AccessKeyId>GIVEN</AccessKeyId>"
+        b"<SecretAccessKey>s</SecretAccessKey><SessionToken>t</SessionToken><Expiration>2099-01-01T00:00:00Z</Expiration>"
+        b"</Credentials></AssumeRoleWithWebIdentityResult></AssumeRoleWithWebIdentityResponse>"
+    )
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s" % (len(said), said))
+        writer.close()
+
+    secure = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    secure.load_cert_chain(authority / "cert.pem", authority / "key.pem")
+    (tmp_path / "token").write_text("token")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=secure) as listening:
+        given = {
+            "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+            "AWS_WEB_IDENTITY_TOKEN_FILE": tmp_path / "token",
+            "AWS_ROLE_ARN": "arn:aws:iam::123456789012:role/reader",
+            "AWS_ENDPOINT_URL_STS": f"https://{host}:{listening.sockets[0].getsockname()[1]}",
+            "AWS_CA_BUNDLE": authority / f"{by}.pem",
+            "AWS_MAX_ATTEMPTS": "1",
+        }
+        for name, value in given.items():
+            monkeypatch.setenv(name, str(value))
+        found = await client._session(client._load())._session.get_credentials()
+        if (host, by) == ("localhost", "ca"):
+            assert (await found.get_frozen_credentials()).access_key == "GIVEN" and asked
+        else:
+            with pytest.raises(SSLError):
+                await found.get_frozen_credentials()
+            assert not asked
 
 
 @pytest.mark.parametrize("content", [None, b"no certificate"])

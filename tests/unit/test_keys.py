@@ -17,7 +17,7 @@ from streamgate.access.keyring import Generations, Ring
 from streamgate.access.keys import AnyKey, Defaults, SharedKey
 from streamgate.access.keys import write as key_file
 from streamgate.cli import main
-from streamgate.core.settings import ServerSettings, Settings, TokenSettings
+from streamgate.core.settings import RedisSettings, ServerSettings, Settings, TokenSettings
 from streamgate.errors import StreamGateError
 from streamgate.native.cat import Verifier
 from streamgate.storage import generations, keys
@@ -185,6 +185,44 @@ class TestFiles:
         keys.configured(told)
         assert keys.ring(told).root.hex() == root.read_text().strip()
         assert not (tmp_path / "data/keys/root").exists()
+
+    def test_no_second_root_is_made(self, settings: Settings) -> None:
+        keys.configured(settings)
+        root = settings.server.data_folder / "keys/root"
+        was = root.read_text()
+        root.unlink()
+        for call in (lambda: keys.ring(settings), keys.workshop(settings).new):
+            with pytest.raises(StreamGateError, match="tokens.root") as caught:
+                call()
+            assert caught.value.code == "config_invalid" and not root.exists()
+        root.touch(0o600)
+        root.write_text(was)
+        assert keys.workshop(settings).new() == "here.2"
+
+    def test_whose_root_others_should_have(self, settings: Settings) -> None:
+        shared = RedisSettings(url="redis://127.0.0.1")
+        assert not keys.root_of_its_own(settings)
+        assert keys.root_of_its_own(settings.model_copy(update={"redis": shared}))
+        told = TokenSettings(site="here", root="/run/root")
+        assert not keys.root_of_its_own(settings.model_copy(update={"redis": shared, "tokens": told}))
+
+    @pytest.mark.parametrize("leaked", ["others may read it", "it holds no key"])
+    def test_a_key_is_retired_whatever_is_wrong(self, settings: Settings, leaked: str) -> None:
+        keys.configured(settings)
+        keys.workshop(settings).sign(keys.workshop(settings).new())
+        folder = settings.server.data_folder / "keys"
+        (folder / "shop.toml").write_text("kid = ")
+        if leaked == "it holds no key":
+            (folder / "here.1.toml").write_text("")
+        for path in folder.glob("*.toml"):
+            path.chmod(0o644)
+        assert refused(keys.retire, settings, "here.2") == "config_invalid", "it signs"
+        keys.retire(settings, "here.1")
+        keys.retire(settings, "shop")
+        assert [path.name for path in folder.glob("*.toml")] == ["here.2.toml"]
+        assert generations.read(folder)["here"] == Generations(2, 2, (2,))
+        (folder / "here.2.toml").write_text("")
+        assert refused(keys.retire, settings, "here.2") == "config_invalid", "it would sign"
 
     def test_a_root_that_cannot_be(self, settings: Settings) -> None:
         ring = keys.ring(settings)

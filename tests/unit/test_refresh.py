@@ -15,14 +15,15 @@ from streamgate.errors import StreamGateError
 NOW = 1_800_000_000
 ID = bytes(range(16))
 LIFE = 30 * 86_400
+KEY = b"k" * 32
 
 
 def secret(number: int) -> bytes:
-    return bytes([number]) * 32
+    return refresh.secret(KEY, ID, bytes([number]) * 24)
 
 
 def use(family: Family, token: str, number: int, now: float) -> Rotation:
-    given_id, presented = refresh.parse(token)
+    given_id, presented = refresh.parse(token, KEY)
     assert given_id == family.id
     return refresh.rotate(family, presented, fresh=secret(number), now=now)
 
@@ -64,8 +65,14 @@ def test_reuse_ends_the_family(begun: tuple[Family, str]) -> None:
         assert use(stolen.family, each, 5, NOW + 3).outcome == "ended"
 
 
-def test_a_token_that_never_was_ends_the_family_of_its_id(begun: tuple[Family, str]) -> None:
-    family, _ = begun
+def test_who_knows_the_id_alone_has_no_say(begun: tuple[Family, str]) -> None:
+    family, token = begun
+    _, good = refresh.parse(token, KEY)
+    for made in (bytes([1]) * 32, good[:-1] + bytes([good[-1] ^ 1]), refresh.secret(b"other", ID, bytes(24))):
+        forged = refresh.begin("ada", id=ID, secret=made, now=NOW, life=LIFE)[1]
+        with pytest.raises(StreamGateError, match="refresh_invalid"):
+            refresh.parse(forged, KEY)
+    # One that was made here and never given out would be a used one.
     assert refresh.rotate(family, secret(9), fresh=secret(2), now=NOW).outcome == "reused"
 
 
@@ -116,7 +123,7 @@ def test_rows(begun: tuple[Family, str]) -> None:
 )
 def test_what_is_no_token(wrong: str) -> None:
     with pytest.raises(StreamGateError) as caught:
-        refresh.parse(wrong)
+        refresh.parse(wrong, KEY)
     assert caught.value.code == "refresh_invalid"
 
 

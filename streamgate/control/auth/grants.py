@@ -76,7 +76,7 @@ class Grants:
     ) -> Issued:
         """A session of ``asset`` for an account, or for the browser of that cookie, from the address ``client``, in text.
 
-        Its rates count for ``source`` where neither is known.
+        Without an account its rate counts for ``source``, too.
 
         Raises ``rate_limited``, ``asset_not_found``, ``playback_denied``, ``sign_in_required``, ``password_wrong``,
         ``too_many_streams``, ``store_unavailable``, and what keeps the policy from being read.
@@ -86,7 +86,11 @@ class Grants:
             fresh = browser = browsers.fresh(subjects)
         holder = opaque(subjects, "browser", browser or "") if account is None else opaque(subjects, "account", account)
         network = network_of(client)
-        self._rates.starts.ask(holder if fresh is None else f"address {source}")
+        # Browsers are made by asking: where nobody is signed in the address counts, too.
+        if account is None:
+            self._rates.starts.ask(f"address {source}")
+        if fresh is None:
+            self._rates.starts.ask(holder)
         if password is not None:
             self._rates.logins.ask(source)
         policy = await self._catalogue.policy(asset)
@@ -127,14 +131,19 @@ class Grants:
             raise StreamGateError("token_expired")
         return await self._current(token.session)
 
-    async def end(self, text: str) -> Session | None:
-        """End the session of a token, though that may have expired; None where there is none. Raises ``token_*``."""
+    async def end(self, text: str, source: str) -> Session | None:
+        """End the session of a token, though that may have expired, for who counts as ``source``; None where there is none.
+
+        Raises ``token_*`` and ``rate_limited``: an address may end as many as it may start.
+        """
+        self._rates.starts.ask(f"end {source}")
         try:
             id = self._keys.read(text).session
         except StreamGateError as error:
             if error.code != "token_revoked":
                 raise
             return None
+        self._rates.renewals.ask(b"end" + id)
         found = await self._ledger.find([id], fresh=True)
         if id not in found:
             return None

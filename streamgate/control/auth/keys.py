@@ -33,6 +33,7 @@ class SiteKeys:
         self._settings = settings
         self._folder = keys.Folder(*keys.place(settings))
         self._looking: asyncio.Task[None] | None = None
+        self._behind = False
         self._take(ring, found)
 
     @classmethod
@@ -81,13 +82,21 @@ class SiteKeys:
         while True:
             await asyncio.sleep(self._settings.tokens.revalidate)
             try:
-                found = await asyncio.to_thread(self._folder.look)
-                if found is not None:
-                    for problem in found.problems:
-                        _log.error("a key of playback tokens is not taken", reason=problem)
-                    self._take(await asyncio.to_thread(keys.ring, self._settings), found.keys)
+                await self.look()
             except Exception:
                 _log.exception("the keys could not be looked at")
+
+    async def look(self) -> None:
+        """Look once. A key that is gone counts no more, whether or not the ring can be read; that is tried until it can."""
+        found = await asyncio.to_thread(self._folder.look)
+        if found is not None:
+            for problem in found.problems:
+                _log.error("a key of playback tokens is not taken", reason=problem)
+            self._behind = True
+            self._take(self._ring, found.keys)
+        if self._behind:
+            self._take(await asyncio.to_thread(keys.ring, self._settings), self._known)
+            self._behind = False
 
     def _take(self, ring: Ring, found: Sequence[AnyKey]) -> None:
         self.verifier.configure([key.verifying() for key in found])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,6 +16,8 @@ from streamgate.core.logging import get_logger
 from streamgate.errors import StreamGateError
 
 _log = get_logger("streamgate.auth")
+_ENDED = 10_000  # sessions that are told to have ended, or were of late
+_AT_ONCE = 8
 
 Pair = tuple[bytes, str, str | None]
 """A session, the network that it was used from, and the asset that was asked for (None: the session's)."""
@@ -35,6 +39,15 @@ class Leases:
         self._activity = activity
         self._duration = duration
         self._clock = clock
+        self._to_leave: deque[Session] = deque()
+        self._left: dict[bytes, None] = {}
+        self._leaving: asyncio.Task[None] | None = None
+
+    async def close(self) -> None:
+        """Tell no more of streams that have ended; they are forgotten by themselves."""
+        if self._leaving is not None:
+            self._leaving.cancel()
+            await asyncio.wait([self._leaving])
 
     async def decide(self, pairs: Sequence[Pair], *, fresh: bool = False) -> tuple[dict[str, Any], dict[str, str]]:
         """What is granted and what is refused, by ``session|network``; raises ``store_unavailable``."""
@@ -55,7 +68,7 @@ class Leases:
             except StreamGateError as error:
                 refused[name] = error.code
                 if error.code == "session_ended":
-                    await self._activity.end(found[id][0])
+                    self._leave(found[id][0])
         codes, to_end = await self._activity.ask(list(playing.values()))
         granted: dict[str, Any] = {}
         for (name, (session, _)), code in zip(playing.items(), codes, strict=True):
@@ -63,9 +76,29 @@ class Leases:
                 refused[name] = code
             else:
                 granted[name] = self._told(session, now)
-        for id in to_end:
-            await self._end(id)
+        at_once = asyncio.Semaphore(_AT_ONCE)
+        await asyncio.gather(*(self._end(id, at_once) for id in to_end))
         return granted, refused
+
+    def _leave(self, session: Session) -> None:
+        """It is no stream any more: that is told once, and by and by, for nobody waits for it."""
+        if session.id in self._left or len(self._to_leave) >= _ENDED:
+            return
+        self._left[session.id] = None
+        while len(self._left) > _ENDED:
+            del self._left[next(iter(self._left))]
+        self._to_leave.append(session)
+        if self._leaving is None or self._leaving.done():
+            self._leaving = asyncio.create_task(self._tell())
+
+    async def _tell(self) -> None:
+        while self._to_leave:
+            session = self._to_leave.popleft()
+            try:
+                await self._activity.end(session)
+            except StreamGateError as error:
+                self._left.pop(session.id, None)
+                _log.warning("a session that has ended counts as a stream for a while", code=error.code)
 
     def _told(self, session: Session, now: float) -> dict[str, Any]:
         return {
@@ -80,11 +113,12 @@ class Leases:
             "networks": session.networks if session.binding != "none" else (),
         }
 
-    async def _end(self, id: bytes) -> None:
+    async def _end(self, id: bytes, at_once: asyncio.Semaphore) -> None:
         """End a stream that makes room for another."""
-        found = await self._ledger.find([id])
-        if id in found:
-            session, _ = found[id]
-            await self._activity.end(session)
-            await self._ledger.end_session(session)
-            _log.info("the oldest of too many streams was ended")
+        async with at_once:
+            found = await self._ledger.find([id])
+            if id in found:
+                session, _ = found[id]
+                await self._ledger.end_session(session)
+                self._leave(session)
+                _log.info("the oldest of too many streams was ended")

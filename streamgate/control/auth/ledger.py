@@ -112,15 +112,24 @@ class Ledger:
         return {id: (session, epochs[session.grant]) for id, session in found.items()}
 
     async def rebind(self, session: Session, network: str) -> Session:
-        """Bind a session to another network; raises ``session_ended`` where it changed meanwhile."""
-        bound = session.bound_to(network)
-        if bound != session:
-            (done,) = await self._rows.write([self._write(_session_key(session.id), bound, session.encode())])
-            if not done:
-                self._sessions.pop(session.id, None)
+        """Bind a session to another network; raises ``session_ended`` where it ended meanwhile."""
+        key, row = _session_key(session.id), session.encode()
+        for _ in range(_TRIES):
+            bound = session.bound_to(network)
+            if bound == session:
+                return session
+            (done,) = await self._rows.write([self._write(key, bound, row)])
+            if done:
+                self._keep(self._sessions, bound.id, bound)
+                return bound
+            # Somebody was faster: another renewal of this session, perhaps.
+            self._sessions.pop(session.id, None)
+            (now,) = await self._rows.get_many([key])
+            found = _decode(Session, now)
+            if now is None or found is None or found.state != "live":
                 raise StreamGateError("session_ended")
-            self._keep(self._sessions, bound.id, bound)
-        return bound
+            session, row = found, now
+        raise StreamGateError("store_unavailable", "a row was changed again and again")
 
     async def end_session(self, session: Session) -> None:
         """End one session, in all the site."""

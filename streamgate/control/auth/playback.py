@@ -47,11 +47,11 @@ async def show(request: web.Request) -> web.Response:
 @routes.delete("/api/v1/playback/session")
 async def end(request: web.Request) -> web.Response:
     """End the token's session; one that has ended already is fine."""
-    text = requests.playback_token(request, await requests.body(request, _TOKEN))
-    session = await request.app[SERVICE].grants.end(text)
+    origin, text = requests.origin(request), requests.playback_token(request, await requests.body(request, _TOKEN))
+    session = await request.app[SERVICE].grants.end(text, origin.source)
     answer = web.Response(status=204)
     if session is not None and session.carriage == "cookie":
-        _set_token(answer, "", session.asset, requests.origin(request), 0)
+        _set_token(answer, "", session.asset, origin, 0)
     return answer
 
 

@@ -39,6 +39,12 @@ class Origin:
     @property
     def plain(self) -> bool:
         """Whether it came unencrypted over this machine alone, where cookies need not be Secure."""
+        try:
+            client = ipaddress.ip_address(self.client)
+        except ValueError:
+            return False
+        if not (getattr(client, "ipv4_mapped", None) or client).is_loopback:
+            return False
         host = self.host if self.host.endswith("]") else self.host.rpartition(":")[0] or self.host
         return self.scheme == "http" and host.lower() in _LOCAL
 

@@ -67,13 +67,15 @@ class Service:
             signing_in = SigningIn(settings, keys, rows, rates, hashing)
             await signing_in.start()
             stack.push_async_callback(signing_in.close)
-            await _catch_up(machine, revoked)
+            await _catch_up(machine, revoked, keys)
+            leases = Leases(ledger, revoked, activity, settings.leases.duration)
+            stack.push_async_callback(leases.close)
             yield cls(
                 settings=settings,
                 revoked=revoked,
                 keys=keys,
                 ledger=ledger,
-                leases=Leases(ledger, revoked, activity, settings.leases.duration),
+                leases=leases,
                 grants=Grants(settings, keys, catalogue, ledger, revoked, activity, rates, hashing),
                 signing_in=signing_in,
             )
@@ -116,9 +118,10 @@ async def _rows(settings: Settings, machine: SqliteStore, stack: AsyncExitStack)
     return shared
 
 
-async def _catch_up(store: SqliteStore, revoked: Revoked) -> None:
+async def _catch_up(store: SqliteStore, revoked: Revoked, keys: SiteKeys) -> None:
     events, position = await store.events()
     while events:
         for event in events:
             revoked.apply(event)
+            keys.apply(event)
         events, position = await store.events(position)

@@ -52,7 +52,7 @@ async def _token(request: web.Request) -> tuple[str, bool]:
     token = told.get("refresh_token") or kept
     if not token:
         raise StreamGateError("refresh_invalid", "there is no refresh token")
-    return token, "refresh_token" not in told
+    return token, not told.get("refresh_token")
 
 
 def _answer(request: web.Request, signed_in: SignedIn, *, in_cookie: bool) -> web.Response:

@@ -89,11 +89,11 @@ class SigningIn:
         known = self._accounts
         if not await self._hashing.run(lambda: known.check(name, password)):
             raise StreamGateError("sign_in_failed")
-        now = int(self._clock())
+        now, id = int(self._clock()), secrets.token_bytes(refresh.ID)
         family, token = refresh.begin(
             name,
-            id=secrets.token_bytes(refresh.ID),
-            secret=secrets.token_bytes(refresh.SECRET),
+            id=id,
+            secret=self._secret(id),
             now=now,
             life=self._settings.auth.refresh_life,
         )
@@ -102,11 +102,11 @@ class SigningIn:
 
     async def renew(self, token: str) -> SignedIn:
         """Use a refresh token; raises ``refresh_invalid``, and then the whole family may have ended."""
-        id, secret = refresh.parse(token)
+        id, secret = refresh.parse(token, self._keys.subjects)
         for _ in range(_TRIES):
             row, family = await self._family(id)
             now = self._clock()
-            made = refresh.rotate(family, secret, fresh=secrets.token_bytes(refresh.SECRET), now=now)
+            made = refresh.rotate(family, secret, fresh=self._secret(id), now=now)
             if made.family != family and not await self._store(made.family, row, now):
                 continue  # somebody was faster; what holds now is seen the next time
             if made.outcome == "reused":
@@ -118,7 +118,7 @@ class SigningIn:
 
     async def logout(self, token: str) -> None:
         """End the family of a refresh token; one that counts no more is fine. Raises ``refresh_invalid`` for what is none."""
-        id, secret = refresh.parse(token)
+        id, secret = refresh.parse(token, self._keys.subjects)
         for _ in range(_TRIES):
             try:
                 row, family = await self._family(id)
@@ -127,12 +127,15 @@ class SigningIn:
                     return
                 raise
             now = self._clock()
-            # A used one ends it, too; but who knows the family's id alone has no say.
+            # A used one ends it, too.
             if refresh.rotate(family, secret, fresh=secret, now=now).outcome == "ended":
                 return
             if await self._store(refresh.end(family), row, now):
                 return
         raise StreamGateError("store_unavailable", "a row was changed again and again")
+
+    def _secret(self, id: bytes) -> bytes:
+        return refresh.secret(self._keys.subjects, id, secrets.token_bytes(refresh.RANDOM))
 
     async def _family(self, id: bytes) -> tuple[bytes, refresh.Family]:
         (row,) = await self._rows.get_many([_key(id)])

@@ -81,7 +81,10 @@ class SiteActivity:
 
     async def end(self, session: Session) -> None:
         """It is no stream any more."""
-        for holder in holders(session):
+        await self._leave(session, holders(session))
+
+    async def _leave(self, session: Session, of: Sequence[str]) -> None:
+        for holder in of:
             await self._change(
                 _streams(holder), self._settings.streams_window, lambda known: known.pop(session.id.hex(), None)
             )
@@ -111,19 +114,27 @@ class SiteActivity:
         """Which other sessions are to end for it; raises ``too_many_streams``."""
         name, limit = session.id.hex(), session.max_streams
         ended: dict[str, None] = {}
+        of_one: list[str] = []
 
         def tell(known: _Times) -> None:
+            of_one.clear()  # what an earlier attempt meant was not stored
             others = sorted((each for each in known if each != name), key=lambda each: known[each][0])
             if name not in known and len(others) >= limit:
                 if session.when_full == "refuse":
                     raise StreamGateError("too_many_streams")
                 for each in others[: len(others) - limit + 1]:
                     del known[each]
-                    ended[each] = None
+                    of_one.append(each)
             known[name] = known.get(name, (now, now))[0], now
 
-        for holder in holders(session):
-            await self._change(_streams(holder), self._settings.streams_window, tell, rows)
+        for at, holder in enumerate(holders(session)):
+            try:
+                await self._change(_streams(holder), self._settings.streams_window, tell, rows)
+            except StreamGateError as error:
+                if error.code == "too_many_streams":
+                    await self._leave(session, holders(session)[:at])  # who have counted it already
+                raise
+            ended |= dict.fromkeys(of_one)
         return [bytes.fromhex(each) for each in ended]
 
     async def _change(

@@ -11,7 +11,7 @@ import secrets
 import stat
 import threading
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -65,7 +65,12 @@ class FolderStore:
     ) -> AsyncIterator[_FileReading]:
         """The bytes [offset, offset + length); see :class:`~.store.ObjectStore`."""
         check_key(key)
-        fd, info = await self._run(lambda: self._open(key, etag))
+        opening = self._threads.submit(self._open, key, etag)
+        try:
+            fd, info = await asyncio.wrap_future(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(_close_unused)
+            raise
         reading = _FileReading(self._run, fd, info, offset, length)
         try:
             yield reading
@@ -293,6 +298,12 @@ async def _uninterrupted(work: Awaitable[T]) -> T:
         with contextlib.suppress(StreamGateError):
             task.result()
         raise
+
+
+def _close_unused(opening: Future[tuple[int, ObjectInfo]]) -> None:
+    """Nobody waits any more for the file that this opens."""
+    if not opening.cancelled() and opening.exception() is None:
+        os.close(opening.result()[0])
 
 
 async def _pieces(data: bytes | AsyncIterable[bytes]) -> AsyncIterator[bytes]:

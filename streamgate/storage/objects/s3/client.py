@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import logging
 import ssl
@@ -50,7 +49,6 @@ class Client:
         self._region = ""
         self._look_again_at = 0.0
         self._opened: dict[str, Any] = {}  # by region; one, as a rule
-        self._stack = contextlib.AsyncExitStack()
         self._opening = asyncio.Lock()
 
     @classmethod
@@ -86,7 +84,9 @@ class Client:
 
     async def close(self) -> None:
         """Give back the connections."""
-        await self._stack.aclose()
+        while self._opened:
+            _, made = self._opened.popitem()
+            await made.close()
 
     async def call(self, operation: str, key: str = "", size: int = 0, **parameters: Any) -> dict[str, Any]:
         """What the operation answers, after retries where they help; ``size`` bytes sent extend its deadline.
@@ -112,7 +112,7 @@ class Client:
             except Exception as e:
                 error = of_botocore(what, e)
             if error.unsigned:
-                self._look_again(region)
+                await self._look_again(region)
             patience.waited(clock() - began)
             self._count("origin_failures", code=error.code)
             if self.learn(error, region) and patience.retries == 0:
@@ -133,7 +133,7 @@ class Client:
         except Exception as e:
             error = of_botocore(key, e)
             if error.unsigned:
-                self._look_again(self._region)
+                await self._look_again(self._region)
             raise error from None
 
     def learn(self, error: OriginError, used: str | None = None) -> bool:
@@ -144,12 +144,13 @@ class Client:
         self._region = error.region
         return before != error.region
 
-    def _look_again(self, region: str) -> None:
+    async def _look_again(self, region: str) -> None:
         """A client that found no credentials never looks for them again: the next request makes another, now and then."""
         now = asyncio.get_running_loop().time()
         if now >= self._look_again_at:
             self._look_again_at = now + _LOOK_AGAIN_S
-            self._opened.pop(region, None)
+            if (blind := self._opened.pop(region, None)) is not None:
+                await blind.close()
 
     async def _botocore(self) -> Any:
         async with self._opening:
@@ -160,7 +161,7 @@ class Client:
                     endpoint_url=self._address.endpoint or None,
                     config=self._config(),
                 )
-                self._opened[self._region] = await self._stack.enter_async_context(made)
+                self._opened[self._region] = await made.__aenter__()
             return self._opened[self._region]
 
     def _config(self) -> Any:
@@ -199,8 +200,19 @@ def _load() -> Any:
 
 def _session(loader: Any) -> Any:
     import aioboto3
+    from aiobotocore.config import AioConfig
+    from aiobotocore.httpsession import AIOHTTPSession
     from aiobotocore.session import AioSession
 
-    core = AioSession()
+    class CheckingSession(AioSession):  # type: ignore[misc]
+        """Whoever gives credentials (STS, SSO) is asked by clients of this session, too: none goes without checks."""
+
+        def create_client(self, *args: Any, config: Any = None, **kwargs: Any) -> Any:
+            if getattr(config, "http_session_cls", AIOHTTPSession) is AIOHTTPSession:
+                config = AioConfig(**(config._user_provided_options if config is not None else {}))
+                config.http_session_cls = checking(None)
+            return super().create_client(*args, config=config, **kwargs)
+
+    core = CheckingSession()
     core.register_component("data_loader", loader)
     return aioboto3.Session(botocore_session=core)

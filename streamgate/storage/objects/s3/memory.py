@@ -29,7 +29,8 @@ class MemoryBudget:
                 if turn.done() and not turn.cancelled():
                     self._give_back(held)
                 else:
-                    self._waiting.remove((held, turn))
+                    with contextlib.suppress(ValueError):  # passed over already
+                        self._waiting.remove((held, turn))
                     self._give_back(0)
                 raise
         else:

@@ -198,6 +198,7 @@ class RangeReading:
             return asyncio.create_task(bucket.get(self._key, self._at, self._length, etag, within))
 
         asked = {get(bucket, etag): bucket}
+        won: Answer | None = None
         try:
             done, _ = await asyncio.wait(asked, timeout=after)
             if not done and bucket.budget.take():
@@ -208,8 +209,8 @@ class RangeReading:
                 done, pending = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
                     if not task.cancelled() and task.exception() is None:
-                        self._bucket = asked.pop(task)
-                        return task.result()
+                        self._bucket, won = asked.pop(task), task.result()
+                        return won
                 if not pending:
                     self._bucket = asked[next(iter(done))]
                     return next(iter(done)).result()
@@ -218,6 +219,13 @@ class RangeReading:
         finally:
             for task in asked:
                 task.cancel()
-            for outcome in await asyncio.gather(*asked, return_exceptions=True):
-                if isinstance(outcome, Answer):
-                    outcome.close()
+            try:
+                await asyncio.gather(*asked, return_exceptions=True)
+            except asyncio.CancelledError:  # they have ended all the same
+                if won is not None:
+                    won.close()
+                raise
+            finally:
+                for task in asked:
+                    if not task.cancelled() and task.exception() is None:
+                        task.result().close()

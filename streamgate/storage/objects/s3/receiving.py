@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _HEAD = 4096
 # What is read at once of a body that goes through aiohttp.
 _PIECE = 64 * 1024
+# Of TLS: may have been read, and is not counted by asyncio.
+_RECORD = 16 * 1024
 
 
 class Connector(aiohttp.TCPConnector):
@@ -70,10 +72,15 @@ class Line(asyncio.BufferedProtocol):
 
     @staticmethod
     def of(response: aiohttp.ClientResponse) -> Line | None:
-        """The line whose body waits to be read; None where all of it has come with its head, or nothing more will."""
+        """The line whose body waits to be read; None where aiohttp takes it, or has all of it."""
         transport = response.connection.transport if response.connection is not None else None
         line = transport.get_protocol() if transport is not None else None
-        return line if isinstance(line, Line) else None
+        return line if isinstance(line, Line) and not line.closing else None
+
+    @property
+    def closing(self) -> bool:
+        """Whether no other answer comes over this connection."""
+        return self._handler._should_close
 
     def flow(self) -> None:
         """Let the body come through aiohttp, whose timeout begins."""
@@ -105,7 +112,9 @@ class Line(asyncio.BufferedProtocol):
                 body.ended.exception()  # was seen, even by who is cancelled meanwhile
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Where the next bytes belong."""
+        """Where the next bytes belong; what goes through aiohttp is read at once, as far as it has come."""
+        if self._room is self._scratch and sizehint + _RECORD > len(self._scratch):
+            self._scratch = self._room = memoryview(bytearray(sizehint + _RECORD))
         return self._room
 
     def buffer_updated(self, nbytes: int) -> None:
@@ -147,12 +156,17 @@ class Line(asyncio.BufferedProtocol):
             self._transport.abort()
             return
         known = handler._payload
+        if known is not None and known.is_eof():  # of the answer before
+            handler._payload = known = None
         handler.data_received(data)
         payload = handler._payload
         if payload is None or payload is EMPTY_PAYLOAD:  # more of a head is to come
             return
         if payload.is_eof():
             self._whole()
+        elif handler._should_close:
+            # The end may follow at once, and over TLS what was not read by then is lost: aiohttp takes it.
+            self._room = self._scratch
         elif payload is not known:
             # Nobody waits for the other side until it is known where to.
             handler._drop_timeout()

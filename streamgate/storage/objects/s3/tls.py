@@ -20,8 +20,8 @@ def trust(authorities: str) -> ssl.SSLContext:
         raise StreamGateError("config_invalid", f"{file} holds no certificates of authorities") from None
 
 
-def checking(trusted: ssl.SSLContext) -> Any:
-    """The class of aiobotocore's sessions that believe ``trusted``, and nothing else.
+def checking(trusted: ssl.SSLContext | None) -> Any:
+    """The class of aiobotocore's sessions that believe ``trusted``, and nothing else; None: whom AWS's configuration names.
 
     Its own compares no names, and behind a proxy no certificates: what urllib3 does for botocore, nobody does for it.
     """
@@ -29,6 +29,8 @@ def checking(trusted: ssl.SSLContext) -> Any:
 
     class CheckingSession(AIOHTTPSession):  # type: ignore[misc]
         def _create_connector(self, proxy_url: str | None) -> aiohttp.TCPConnector:
-            return aiohttp.TCPConnector(limit=self._max_pool_connections, ssl=trusted, **self._connector_args)
+            file = self._verify if isinstance(self._verify, str) else None
+            by = trusted or ssl.create_default_context(cafile=file)
+            return aiohttp.TCPConnector(limit=self._max_pool_connections, ssl=by, **self._connector_args)
 
     return CheckingSession
