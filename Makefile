@@ -5,6 +5,20 @@ START := $(shell date +%s.%N)
 BIN := .venv/bin
 PREPARE := $(PYTHON) tools/prepare.py
 CHECKED := streamgate edge benchmarks tools tests
+PYTEST := $(BIN)/python -m pytest --durations=20
+# What only computes shares the cores; the others start servers and players, and mind the clock.
+COMPUTE := tests/unit tests/native tests/property tests/oracles
+ON_ALL_CORES := -n auto --maxprocesses 4 --dist worksteal
+# $(call pytest,MARK,FOLDERS): the tests of MARK, those in FOLDERS on all cores before the others. Where ARGS narrow them,
+# one of the two may have none to run (status 5).
+define pytest
+@failed=0; none=1; \
+for part in "$(ON_ALL_CORES) $(2)" "$(2:%=--ignore=%)"; do \
+    $(PYTEST) -m $(1) $$part $(ARGS); \
+    case $$? in 0) none=0;; 5) ;; *) none=0; failed=1;; esac; \
+done; \
+exit $$((failed + none))
+endef
 
 export PORT VIDEO
 # Servers are started by the hundred: their modules are compiled once, and not by each of them.
@@ -30,7 +44,7 @@ native: ## rebuild the kernels in place
 test: ## the everyday tests
 	@$(PYTHON) tools/apt.py test
 	@$(PREPARE) --web test
-	@$(BIN)/python -m pytest -m "not slow" --durations=20 $(ARGS)
+	$(call pytest,"not slow",$(COMPUTE))
 
 test-slow: ## the tests that take long, the smallest run of every benchmark among them, the sanitizers and the fuzzers
 	@$(PYTHON) tools/apt.py test slow fuzz bench
@@ -41,7 +55,7 @@ micro: ## the micro-benchmarks, once each
 	@$(BIN)/python -m pytest -q --timeout 300 benchmarks/micro
 
 slow: ## of the slow tests those that pytest runs
-	@$(BIN)/python -m pytest -m slow --durations=20 $(ARGS)
+	$(call pytest,slow,$(filter-out tests/unit,$(COMPUTE))) # benchmarks have the cores for themselves
 
 lint: ## ruff, mypy, the floors, stubs against kernels
 	@$(PREPARE) lint
@@ -52,7 +66,7 @@ lint: ## ruff, mypy, the floors, stubs against kernels
 
 sanitize: ## the kernels' tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	@$(PREPARE) test
-	@$(BIN)/python tools/variant.py asan -m pytest tests/native -q -m "not slow" -p no:cacheprovider $(ARGS)
+	@$(BIN)/python tools/variant.py asan -m pytest tests/native -q -m "not slow" -p no:cacheprovider $(ON_ALL_CORES) $(ARGS)
 
 fuzz: ## every parser for SECONDS_EACH (60)
 	@$(PYTHON) tools/apt.py fuzz
@@ -66,6 +80,7 @@ bench: ## the project's benchmarks
 	$(BIN)/python -m benchmarks delivery $(ARGS)
 	$(BIN)/python -m benchmarks tokens $(ARGS)
 	$(BIN)/python -m benchmarks origin $(ARGS)
+	$(BIN)/python -m benchmarks sessions $(ARGS)
 	$(BIN)/python -m pytest --benchmark-enable --benchmark-only -q --timeout 300 $(MICRO) benchmarks/micro
 
 lock: ## renew constraints.txt

@@ -14,7 +14,7 @@ from benchmarks.measure import Row
 
 
 @click.command()
-@click.argument("name", type=click.Choice(["packaging", "delivery", "tokens", "origin"]))
+@click.argument("name", type=click.Choice(["packaging", "delivery", "tokens", "origin", "sessions"]))
 @click.option(
     "--input",
     "given",
@@ -24,7 +24,7 @@ from benchmarks.measure import Row
 @click.option("--runs", type=click.IntRange(1, 100), default=10, show_default=True, help="Pairs a ratio.")
 @click.option("--minutes", type=click.IntRange(1, 120), help="Length of every title, for a quick look.")
 @click.option(
-    "--payload", "payloads", multiple=True, help="Of delivery or origin only these rows: 1k, zipf, segment, …"
+    "--payload", "payloads", multiple=True, help="Of delivery, origin or sessions only these rows: 1k, zipf, segment, …"
 )
 @click.option("--seconds", type=click.FloatRange(0.1, 60), default=3.0, show_default=True, help="A run under load.")
 @click.option("--quick", is_flag=True, help="One short run each, to see whether everything works.")
@@ -60,6 +60,11 @@ def main(
         from benchmarks import origin
 
         rows = origin.run(runs=runs, seconds=seconds, minutes=minutes, chosen=payloads)
+    elif name == "sessions":
+        from benchmarks import sessions
+
+        least = {"connections": 16, "count": 3000, "slices": 1} if quick else {}
+        rows = sessions.run(runs=runs, seconds=seconds, chosen=payloads, **least)
     else:
         from benchmarks import packaging
 

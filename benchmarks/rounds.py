@@ -102,7 +102,11 @@ def cpu_per_request(report: Report) -> float:
 
 def describe(pairs: Sequence[tuple[Report, Report]]) -> str:
     """How busy the client was, and what its connections got: ours, then theirs."""
-    sides = tuple(zip(*pairs, strict=True))
+    return told(*zip(*pairs, strict=True))
+
+
+def told(*sides: Sequence[Report]) -> str:
+    """The same of any number of servers."""
     busy = " and ".join(f"{100 * statistics.median(report.busy for report in side):.0f} %" for side in sides)
     served = " and ".join(_completions(side) for side in sides)
     law = " and ".join(f"{statistics.median(r.in_flight / r.connections for r in side):.2f}" for side in sides)

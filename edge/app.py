@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from aiohttp import hdrs, web
 
 from edge import cmsd, deliver, heads, problems
+from edge.conditions import Answered
 from edge.context import CONTEXT, Context
 from edge.node import Node
 from edge.operations import Operations
@@ -69,7 +70,8 @@ def make_app(node: Node, *, mounts: Mapping[str, web.Application] | None = None)
     async def finish_head(request: web.Request, response: web.StreamResponse) -> None:
         ctx = request.get(CONTEXT)
         mounted = ctx is not None and ctx.route == "mounted"
-        common_headers(node, request.headers.get("Origin"), response, cors=not mounted)
+        only = node.assets.embeds(ctx.asset) if ctx is not None else ()
+        common_headers(node, request.headers.get("Origin"), response, cors=not mounted, only=only)
         # What follows a body, or an upgrade that we decline, might be read in two ways: nothing follows.
         if not mounted and (request.body_exists or hdrs.UPGRADE in request.headers):
             close(response)
@@ -81,6 +83,9 @@ def make_app(node: Node, *, mounts: Mapping[str, web.Application] | None = None)
             response.headers[cmsd.DYNAMIC] = told
         if ctx is not None and ctx.timings:
             response.headers["Server-Timing"] = ctx.server_timing()
+        if ctx is not None and ctx.renewed is not None:
+            # Here and nowhere else: what is kept of an answer never holds a token.
+            ctx.renewed.tell(response.headers)
 
     app = web.Application(middlewares=[serve])
     for prefix, mounted in mounts.items():
@@ -124,15 +129,19 @@ def _problem(ctx: Context, error: StreamGateError | web.HTTPException) -> web.St
     else:
         ctx.code = error.code
         answer = problems.response(error, ctx.node.settings.edge.retry_after)
+    if isinstance(error, Answered):
+        answer.headers.update(error.answer.headers)
     if isinstance(error, deliver.RangeNotSatisfiable):
         answer.headers["Content-Range"] = f"bytes */{error.size}"
     ctx.node.telemetry.count("errors", code=ctx.code)
     return answer
 
 
-def common_headers(node: Node, origin: str | None, response: web.StreamResponse, *, cors: bool = True) -> None:
-    """What every answer says, errors included."""
-    heads.common(node.cors if cors else None, origin, response.headers)
+def common_headers(
+    node: Node, origin: str | None, response: web.StreamResponse, *, cors: bool = True, only: Sequence[str] = ()
+) -> None:
+    """What every answer says, errors included; ``only`` as for :func:`edge.heads.common`."""
+    heads.common(node.cors if cors else None, origin, response.headers, only)
     if node.health.state == "stopping":
         close(response)
 

@@ -16,6 +16,7 @@ from streamgate.core.settings import EdgeSettings
 from streamgate.core.telemetry import Telemetry
 from streamgate.errors import Finding, StreamGateError
 from streamgate.storage.assets import Asset, AssetRef
+from streamgate.storage.discovery import with_previews
 
 # A listing opens assets so that it can tell what they hold; it waits this long, and opens this many at a time.
 _LISTING_WAIT_S = 1.0
@@ -81,6 +82,8 @@ class Assets:
         self._telemetry = telemetry
         self._clock = clock
         self._refs: dict[str, AssetRef] = {}
+        self.posters: dict[str, str] = {}
+        """The assets that have one, by the paths of their posters, as they were listed last."""
         self._refs_read = float("-inf")
         self._refs_flight: asyncio.Task[dict[str, AssetRef]] | None = None
         self._open: OrderedDict[str, Opened] = OrderedDict()
@@ -90,6 +93,7 @@ class Assets:
         self._generation = 0
         self._again: set[str] = set()
         self.on_listing: Callable[[Mapping[str, AssetRef]], None] = lambda _: None
+        self.on_guarded: Callable[[str], None] = lambda _: None  # not all origins may play it any more
         telemetry.watch("assets_open", lambda: len(self._open))
 
     def current(self, asset_id: str) -> Opened | None:
@@ -142,6 +146,11 @@ class Assets:
         ref = self._refs.get(asset_id)
         return ref.tags if ref is not None else ()
 
+    def embeds(self, asset_id: str) -> tuple[str, ...]:
+        """The origins whose pages may play the asset, as it was listed last; none: those of the settings."""
+        ref = self._refs.get(asset_id)
+        return ref.embed_origins if ref is not None else ()
+
     def forget(self, asset_id: str) -> None:
         """Open the asset anew when it is next asked for; an attempt that is under way begins again."""
         self._refs_read = float("-inf")
@@ -169,7 +178,7 @@ class Assets:
 
     async def listing(self) -> list[tuple[AssetRef, Summary]]:
         """All assets with what is known of them; those never opened are opened now, some at a time."""
-        refs = await self.refs()
+        refs = {name: ref for name, ref in (await self.refs()).items() if not ref.preview_of}
         # Those never tried come first: many broken ones must not keep the others from being listed.
         urgency = {"ready": 0, "failed": 1, "preparing": 2}
         urgent = {name: urgency[s.state] if (s := self._summaries.get(name)) else 3 for name in refs}
@@ -191,7 +200,11 @@ class Assets:
     async def _discover(self) -> dict[str, AssetRef]:
         try:
             found = await self._pool.run(self._library.discover)
-            self._refs = {ref.id: ref for ref in found}
+            before, self._refs = self._refs, {ref.id: ref for ref in with_previews(found)}
+            self.posters = {f"/v/{ref.id}/{ref.poster}": ref.id for ref in self._refs.values() if ref.poster}
+            for name, ref in self._refs.items():
+                if ref.embed_origins and not (name in before and before[name].embed_origins):
+                    self.on_guarded(name)
             self._refs_read = self._clock()
             self.on_listing(self._refs)
             for table in (self._summaries, self._failures):

@@ -9,34 +9,36 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from aiohttp import web
+from multidict import CIMultiDict, CIMultiDictProxy, MultiMapping
 
 from edge.assets import Assets
 from edge.foreign import Foreign
 from edge.proxies import Proxies
+from edge.renewal import COOKIES
+from streamgate.access.tokens import NAME as NAME
 from streamgate.core.logging import get_logger
 from streamgate.core.settings import EdgeSettings
 from streamgate.errors import StreamGateError
 from streamgate.native.cat import Token, Verifier
 from streamgate.storage.assets import AssetRef
 
-NAME = "CTA-Common-Access-Token"
-"""The header, and the parameter of a query, in exactly this spelling."""
-COOKIES = (NAME, NAME.lower())
-"""The cookie's spellings: CTA-5007's, and the one that we set."""
-
 # A listing that takes long is made less often: at most this part of the time goes into it.
 _SHARE = 0.02
 _REMOTE_SHARE = 0.5  # of a store: it is waited for, and that costs little
 _OFTEN_S = 0.1
+_NO_HEADERS: MultiMapping[str] = CIMultiDictProxy(CIMultiDict())
 _log = get_logger("edge.authorize")
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a request says of itself: ``path`` canonical and behind any token, ``address`` packed, b"" where not known."""
+    """What a request says of itself: ``path`` canonical and behind any token, ``address`` packed, b"" where not known.
+
+    ``carrier`` is where its token was, as :func:`credential` has it.
+    """
 
     method: str
     scheme: str
@@ -44,10 +46,16 @@ class Asked:
     path: str
     address: bytes
     now: int
+    headers: MultiMapping[str] = field(default_factory=lambda: _NO_HEADERS)
+    carrier: str = ""
 
 
 SlowCheck = Callable[[Token, Asked], Awaitable[None]]
 """Decides on a token in which nothing says no, but something is not evaluated by the kernel; raises where it refuses."""
+
+
+Told = Callable[[Token, Asked, StreamGateError], StreamGateError]
+"""What is raised in the place of the kernel's refusal of a token."""
 
 
 async def refuse(token: Token, asked: Asked) -> None:
@@ -70,6 +78,7 @@ class Gate:
         self.open: set[bytes] = set()
         self.verifier = verifier
         self.slow = slow
+        self.told: Told = lambda token, asked, error: error
         self.foreign: Foreign | None = None  # who looks at signatures, if anybody
         self._proxies = proxies or Proxies(())
         self._assets = assets
@@ -120,17 +129,21 @@ class Gate:
                 now=asked.now,
             )
         except StreamGateError as error:
-            if error.code != "token_unsupported":
-                raise
-            await self._slowly(verified, asked)
+            # What is not evaluated yet may say no to the path, which comes before the network.
+            unsure = error.code == "token_unsupported"
+            if unsure or (error.code == "token_network" and verified.unsupported):
+                await self._slowly(verified, asked)
+            if not unsure:
+                raise self.told(verified, asked, error) from None
         return verified
 
-    def asked(self, request: web.Request, path: str, peer: bytes, client: bytes) -> Asked:
+    def asked(self, request: web.Request, path: str, peer: bytes, client: bytes, carrier: str = "") -> Asked:
         """What ``request`` says of itself now; ``peer`` brought it from ``client``, which may be the same (packed addresses)."""
         headers, scheme = request.headers, request.scheme
         if self._proxies.trusts(peer) and (told := headers.get("X-Forwarded-Proto", "").lower()) in ("http", "https"):
             scheme = told
-        return Asked(request.method, scheme, headers.get("Host", ""), path, client, int(self._clock()))
+        now = int(self._clock())
+        return Asked(request.method, scheme, headers.get("Host", ""), path, client, now, headers, carrier)
 
     async def _slowly(self, token: Token, asked: Asked) -> None:
         if self._busy >= self._settings.max_authorizing:

@@ -189,7 +189,8 @@ def _beginning(purge: Purge) -> str:
     """What all keys begin with that it means."""
     if purge.kind in ("url", "prefix"):
         return purge.subject
+    # Those of a preview begin like those of its asset.
     if purge.kind == "asset":
-        return f"/v/{purge.subject}/"
+        return f"/v/{purge.subject}"
     asset = purge.subject.removeprefix("asset:")
-    return f"/v/{asset}/" if asset != purge.subject else "/v/"
+    return f"/v/{asset}" if asset != purge.subject else "/v/"

@@ -13,6 +13,7 @@ from edge.assets import Opened
 from edge.entries import Entry
 from edge.node import Node
 from edge.paths import without_secrets
+from edge.renewal import Renewed
 from edge.routes import Target
 from streamgate.native.cat import Token
 from streamgate.native.leases import Lease
@@ -27,6 +28,7 @@ class Context:
     ``path`` is canonical and behind any token; ``media``: it lies below ``/v/``, and ``asset`` is what it belongs to.
     ``credential`` is the token as it was sent, and where (``path``, ``header``, ``query``, ``cookie``); ``token`` is the same
     when it has opened the asset; ``stale``: the site's feed was too old by then, and somebody else may have revoked it.
+    ``renewed`` is the next token, which the answer brings.
     ``scope`` is Cache-Control's: "public" for what everybody may see. ``sent`` counts bytes of the body.
     ``shared`` is the name under which the tier that nodes share was asked. ``tier`` had the entry, if any ``asked`` did; else it was made, and is ``stored``, perhaps by a flight that somebody
     else had begun: ``collapsed``. ``aborted`` names what cut the response short; ``follow`` is told of the lease by whose end :meth:`cut` is
@@ -47,6 +49,7 @@ class Context:
     credential: tuple[str, str] | None = None
     token: Token | None = None
     stale: bool = False
+    renewed: Renewed | None = None
     scope: str = "public"
     key: str = ""
     shared: str = ""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+from collections.abc import MutableMapping, Sequence
 
+from streamgate.access.embedding import allows
 from streamgate.core.settings import EdgeSettings
 
 METHODS = "GET, HEAD, OPTIONS"
@@ -12,7 +13,10 @@ REQUEST_HEADERS = (
     "Accept, Authorization, Cache-Control, CMCD-Object, CMCD-Request, CMCD-Session, CMCD-Status, Content-Type, "
     "CTA-Common-Access-Token, If-Match, If-Modified-Since, If-None-Match, If-Range, If-Unmodified-Since, Range"
 )
-EXPOSED = "Age, Cache-Status, CMSD-Dynamic, CMSD-Static, Content-Length, Content-Range, Date, ETag, Retry-After, Server-Timing"
+EXPOSED = (
+    "Age, Cache-Status, CMSD-Dynamic, CMSD-Static, Content-Length, Content-Range, CTA-Common-Access-Token, Date, ETag, "
+    "Retry-After, Server-Timing, WWW-Authenticate"
+)
 
 
 class Cors:
@@ -23,11 +27,20 @@ class Cors:
         self._listed = frozenset(settings.cors_origins) - {"*"}
         self._max_age = str(settings.cors_max_age)
 
-    def allow(self, origin: str | None, headers: MutableMapping[str, str]) -> None:
-        """Add what lets a page of ``origin`` read the answer that ``headers`` belong to."""
-        if self._listed:
+    def allow(self, origin: str | None, headers: MutableMapping[str, str], only: Sequence[str] = ()) -> None:
+        """Add what lets a page of ``origin`` read the answer that ``headers`` belong to.
+
+        ``only`` are the ``embed_origins`` of the asset that it tells of, if it has some: no others may read it then, nor
+        play it without reading it.
+        """
+        if only:
+            headers["Cross-Origin-Resource-Policy"] = "same-origin"
+            if origin is None or not allows(only, origin):
+                vary(headers, "Origin")
+                return
+        if self._listed or only:
             vary(headers, "Origin")
-        if origin is not None and origin in self._listed:
+        if origin is not None and (origin in self._listed or only and self._any):
             headers["Access-Control-Allow-Origin"] = origin
             headers["Access-Control-Allow-Credentials"] = "true"
             headers["Timing-Allow-Origin"] = origin

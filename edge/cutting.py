@@ -34,7 +34,7 @@ class Cutter:
         """The segment at the canonical ``path``, ready to be cut; None: somebody else must look."""
         found = SEGMENT.pattern.fullmatch(path.decode("latin-1"))
         opened = self._node.assets.known(found["asset"]) if found else None
-        if found is None or opened is None or opened.asset.remote:
+        if found is None or opened is None or opened.asset.remote or self._node.assets.embeds(found["asset"]):
             return None
         rendition, number = opened.asset.presentation.renditions.get(found["rendition"]), int(found["number"])
         if not isinstance(rendition, Rendition) or number >= rendition.segments:

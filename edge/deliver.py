@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable
 from dataclasses import replace
 
 from aiohttp import hdrs, web
@@ -81,7 +82,8 @@ async def deliver(ctx: Context) -> None:
 async def send(ctx: Context, response: web.StreamResponse) -> None:
     """Send a response that holds its whole body, or has none."""
     await _begin(ctx, response)
-    await _end(ctx, response)
+    with _Sending(ctx, response) as sending:
+        await sending.end()
     body = response.body if isinstance(response, web.Response) else None
     if isinstance(body, bytes) and ctx.request.method != hdrs.METH_HEAD:
         ctx.sent += len(body)
@@ -130,19 +132,20 @@ async def _send_body(ctx: Context, response: web.StreamResponse, body: Body | Fe
             await _send_buffered(ctx, response, memoryview(block))
             return
         await _begin(ctx, response)
-        while True:
-            await _write(ctx, response, memoryview(block))
-            start += len(block)
-            if start >= end:
-                break
-            try:
-                block = await _read(ctx, body, start, min(step, end - start))
-            except StreamGateError as error:
-                # The head has promised more bytes than will come: the client must see the connection end.
-                ctx.aborted, ctx.code = "source", error.code
-                _log.warning("source failed while it was being sent", code=error.code, detail=error.detail)
-                raise ConnectionResetError(str(error)) from error
-        await _end(ctx, response)
+        with _Sending(ctx, response) as sending:
+            while True:
+                await sending.write(memoryview(block))
+                start += len(block)
+                if start >= end:
+                    break
+                try:
+                    block = await _read(ctx, body, start, min(step, end - start))
+                except StreamGateError as error:
+                    # The head has promised more bytes than will come: the client must see the connection end.
+                    ctx.aborted, ctx.code = "source", error.code
+                    _log.warning("source failed while it was being sent", code=error.code, detail=error.detail)
+                    raise ConnectionResetError(str(error)) from error
+            await sending.end()
 
 
 def _fits(ctx: Context, length: int) -> bool:
@@ -174,6 +177,8 @@ async def _read(ctx: Context, body: Body | Fetched, start: int, most: int) -> by
 
 async def _grown(ctx: Context, body: Growing, start: int) -> int:
     """How many bytes there are from ``start``, at least one; raises ``fill_lost``, or ConnectionError where nobody wants them."""
+    if body.written > start:
+        return body.written - start
     loop = asyncio.get_running_loop()
     end = loop.time() + ctx.node.settings.edge.fill_timeout
     while True:
@@ -190,8 +195,9 @@ async def _grown(ctx: Context, body: Growing, start: int) -> int:
 
 async def _send_buffered(ctx: Context, response: web.StreamResponse, body: memoryview) -> None:
     await _begin(ctx, response)
-    await _write(ctx, response, body)
-    await _end(ctx, response)
+    with _Sending(ctx, response) as sending:
+        await sending.write(body)
+        await sending.end()
 
 
 async def _begin(ctx: Context, response: web.StreamResponse) -> None:
@@ -200,29 +206,58 @@ async def _begin(ctx: Context, response: web.StreamResponse) -> None:
     ctx.node.telemetry.observe("first_byte_seconds", ctx.elapsed, route=ctx.route)
 
 
-async def _write(ctx: Context, response: web.StreamResponse, data: memoryview) -> None:
-    """Write ``data``, waiting for the client; raises ConnectionError where it takes too little for too long."""
-    for at in range(0, len(data), _PIECE):
-        piece = data[at : at + _PIECE]
+class _Sending:
+    """The body of a response on its way, with one timer for all of it: a client that takes too little for too long is cut off."""
+
+    def __init__(self, ctx: Context, response: web.StreamResponse) -> None:
+        self._ctx = ctx
+        self._response = response
+        self._loop = asyncio.get_running_loop()
+        self._limit = ctx.node.settings.server.send_timeout
+        # Since when it is the client that is waited for; None: it is not.
+        self._since: float | None = None
+        self._stalled = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __enter__(self) -> _Sending:
+        self._timer = self._loop.call_later(self._limit, self._look)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    async def write(self, data: memoryview) -> None:
+        """Write ``data``, waiting for the client; raises ConnectionError where it takes too little for too long."""
+        for at in range(0, len(data), _PIECE):
+            piece = data[at : at + _PIECE]
+            await self._taken(self._response.write(piece))
+            self._ctx.sent += len(piece)
+
+    async def end(self) -> None:
+        """Nothing follows. Raises as :meth:`write`."""
+        await self._taken(self._response.write_eof())
+
+    async def _taken(self, written: Awaitable[None]) -> None:
+        self._since = self._loop.time()
         try:
-            async with asyncio.timeout(ctx.node.settings.server.send_timeout):
-                await response.write(piece)
-        except TimeoutError:
-            raise _stalled(ctx) from None
-        ctx.sent += len(piece)
+            await written
+        except ConnectionError:
+            if not self._stalled:
+                raise
+        finally:
+            self._since = None
+        if self._stalled:
+            raise ConnectionResetError("the client takes too little for too long")
 
-
-async def _end(ctx: Context, response: web.StreamResponse) -> None:
-    try:
-        async with asyncio.timeout(ctx.node.settings.server.send_timeout):
-            await response.write_eof()
-    except TimeoutError:
-        raise _stalled(ctx) from None
-
-
-def _stalled(ctx: Context) -> ConnectionResetError:
-    ctx.aborted = "timeout"
-    if ctx.request.transport is not None:
-        # Not close(): that would wait for the client to take what is still buffered.
-        ctx.request.transport.abort()
-    return ConnectionResetError("the client takes too little for too long")
+    def _look(self) -> None:
+        now = self._loop.time()
+        due = (now if self._since is None else self._since) + self._limit
+        if due > now:
+            self._timer = self._loop.call_at(due, self._look)
+            return
+        self._timer, self._stalled = None, True
+        self._ctx.aborted = "timeout"
+        if self._ctx.request.transport is not None:
+            # Not close(): that would wait for the client to take what is still buffered.
+            self._ctx.request.transport.abort()

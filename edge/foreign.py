@@ -15,11 +15,16 @@ from edge.threads import Threads
 from streamgate.access import foreign
 from streamgate.access.foreign import Checker
 from streamgate.access.keys import AnyKey, PublicKey
+from streamgate.core.logging import get_logger
 from streamgate.errors import StreamGateError
 from streamgate.native.cat import CLAIMS, Token, Verifier, decode
 
 _EXP = CLAIMS["exp"]
 _NEVER = 2**62
+_LONGEST_S = 10 * 366 * 86_400  # that a first sight is kept in a store
+_GRACE_S = 60  # more than a verifier grants after exp, and clocks differ
+_AGAIN_S = 0.25
+_log = get_logger("edge.foreign")
 
 
 class Sights(Protocol):
@@ -27,6 +32,19 @@ class Sights(Protocol):
 
     def first(self, digest: bytes, now: int, end: int) -> int:
         """See :class:`streamgate.storage.sights.Sights`."""
+
+    def spelt(self, digest: bytes, identity: bytes, end: int) -> list[bytes]:
+        """As its."""
+
+    def identities(self, digests: Sequence[bytes]) -> list[bytes | None]:
+        """As its."""
+
+
+class SiteStore(Protocol):
+    """What the nodes of a site share; both calls raise ``store_unavailable``."""
+
+    async def get(self, key: str) -> bytes | None: ...
+    async def put_new(self, key: str, value: bytes, ttl: float | None = None) -> bool: ...
 
 
 class Rate(Protocol):
@@ -56,6 +74,12 @@ class Foreign:
         self._clock = clock
         self._checkers: dict[tuple[bytes, int], Checker] = {}
         self._flights: dict[bytes, asyncio.Future[None]] = {}
+        self.site: SiteStore | None = None
+        """Where the nodes of a site tell each other of first sights; None: there is one machine."""
+        self.revoked: Callable[[bytes], int] = lambda _: 0
+        """Until when the token with this digest is revoked, s since 1970."""
+        self._resolving: list[bytes] = []
+        self._resolved: asyncio.Task[None] | None = None
 
     def configure(self, keys: Sequence[AnyKey]) -> None:
         """Take the public keys among ``keys``, which are good."""
@@ -89,22 +113,54 @@ class Foreign:
         await asyncio.shield(flight)
         return self._verifier.read(token)
 
+    def revoke(self, digest: bytes) -> None:
+        """Have a token that was revoked by how it was written refused as it may be written elsewhere, too; in the event loop.
+
+        What another process of the machine saw written so, this one may know in another form.
+        """
+        self._resolving.append(digest)
+        if self._resolved is None or self._resolved.done():
+            self._resolved = asyncio.create_task(self._resolve())
+
+    async def _resolve(self) -> None:
+        while self._resolving:
+            digests, self._resolving = self._resolving, []
+            try:
+                found = await self._threads.run(self._sights.identities, digests)
+            except StreamGateError as error:
+                _log.error("a token of others that is revoked may count as it is written elsewhere", code=error.code)
+                self._resolving = [*digests, *self._resolving]
+                await asyncio.sleep(_AGAIN_S)
+                continue
+            for digest, identity in zip(digests, found, strict=True):
+                if identity is not None:
+                    self._verifier.revoke_token(identity, self.revoked(digest))
+
     async def _look(self, token: str) -> None:
         generation = -1
         while generation != self._verifier.generation:  # what was right by keys that have changed meanwhile is not
             generation = self._verifier.generation
-            key, covered, signature, _, identity = self._verifier.covered(token)
+            key, covered, signature, digest, identity = self._verifier.covered(token)
             checker = self._checkers.get((key.kid, key.algorithm))
             # A MAC was looked at by the verifier.
             if checker is None and key.algorithm != foreign.HS256:
                 raise StreamGateError("token_signature")
-            first = await self._threads.run(self._first, token, checker, covered, signature, identity)
+            first, spelt = await self._threads.run(self._first, token, checker, covered, signature, digest, identity)
+            if self.site is not None:
+                first = min(first, await _told(self.site, identity, first, _end(token)))
         self._verifier.remember(token, int(first + self._max_life))
+        # It may have been revoked as it was written elsewhere, before this process saw it.
+        if until := max((self.revoked(each) for each in spelt), default=0):
+            self._verifier.revoke_token(identity, until)
 
-    def _first(self, token: str, checker: Checker | None, covered: bytes, signature: bytes, identity: bytes) -> int:
+    def _first(
+        self, token: str, checker: Checker | None, covered: bytes, signature: bytes, digest: bytes, identity: bytes
+    ) -> tuple[int, list[bytes]]:
+        """When it was first seen on this machine, and how it was written."""
         if checker is not None and not checker.right(covered, signature):
             raise StreamGateError("token_signature")
-        return self._sights.first(identity, int(self._clock()), _end(token))
+        end = _end(token)
+        return self._sights.first(identity, int(self._clock()), end), self._sights.spelt(digest, identity, end)
 
     def _admit(self, address: bytes) -> None:
         if self._rate.ask(network(address), time.monotonic_ns()):
@@ -114,6 +170,15 @@ class Foreign:
         self._flights.pop(digest, None)
         if not flight.cancelled():
             flight.exception()  # who waited has it; nobody may have
+
+
+async def _told(site: SiteStore, identity: bytes, first: int, end: int) -> int:
+    """When a token was first seen in all the site, which is ``first`` where no other node has told of it."""
+    name = f"sight/{identity.hex()}"
+    if await site.put_new(name, str(first).encode(), float(min(max(0, end - first), _LONGEST_S) + _GRACE_S)):
+        return first
+    told = await site.get(name)
+    return int(told) if told is not None else first
 
 
 def _end(token: str) -> int:

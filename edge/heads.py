@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+from collections.abc import MutableMapping, Sequence
 
 from edge.cors import Cors, vary
 from edge.entries import Entry
@@ -29,13 +29,16 @@ def representation(entry: Entry, scope: str) -> tuple[dict[str, str], dict[str, 
     return head, content
 
 
-def common(cors: Cors | None, origin: str | None, headers: MutableMapping[str, str]) -> None:
-    """Add what every answer says, errors included; without ``cors`` the answer decides for itself who may read it."""
+def common(cors: Cors | None, origin: str | None, headers: MutableMapping[str, str], only: Sequence[str] = ()) -> None:
+    """Add what every answer says, errors included; without ``cors`` the answer decides for itself who may read it.
+
+    ``only`` are the origins of pages that may, where the asset lists some.
+    """
     headers["Server"] = "StreamGate"
     headers["X-Content-Type-Options"] = "nosniff"
     headers.setdefault("Referrer-Policy", "no-referrer")
     if cors is not None:
-        cors.allow(origin, headers)
+        cors.allow(origin, headers, only)
         headers.setdefault("Cross-Origin-Resource-Policy", "cross-origin")
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from edge.foreign import Foreign
-from streamgate.access.keys import AnyKey
+from streamgate.access.foreign import HS256, NUMBERS
+from streamgate.access.keys import AnyKey, PublicKey
 from streamgate.core.logging import get_logger
 from streamgate.native.cat import Verifier
 from streamgate.storage.keys import Folder
@@ -18,7 +19,8 @@ _log = get_logger("edge.keyring")
 class Keyring:
     """Gives ``verifier`` the keys of ``folder`` as they are now, and ``foreign`` those that only verify.
 
-    Every ``interval`` seconds, 0: never again. ``changed`` is told the ids of all keys that count.
+    Every ``interval`` seconds, 0: never again. ``changed`` is told the ids of all keys that count, and ``signing`` in a thread
+    all keys, also when it is only another of them that signs.
     """
 
     def __init__(
@@ -28,12 +30,14 @@ class Keyring:
         interval: float,
         foreign: Foreign | None = None,
         changed: Callable[[frozenset[bytes]], None] = lambda _: None,
+        signing: Callable[[Sequence[AnyKey]], None] = lambda _: None,
     ) -> None:
         self._folder = folder
         self._verifier = verifier
         self._interval = interval
         self._foreign = foreign
         self._changed = changed
+        self._signing = signing
         self._task: asyncio.Task[None] | None = None
         self._keys: list[AnyKey] | None = None
         self._found: list[AnyKey] | None = None
@@ -65,15 +69,22 @@ class Keyring:
             for problem in found.problems:
                 _log.error("a key of playback tokens is not taken", reason=problem)
             self._found = found.keys
+            await asyncio.to_thread(self._signing, found.keys)
         # The folder tells of a change once: what could not be taken is tried again.
         before, keys = self._keys, self._found
         if keys is None or keys == before:
             return
         # Here, and not in the thread: a request is judged by one set of keys.
-        self._verifier.configure([key.verifying() for key in keys])
+        # What is known of tokens by a key that is as it was stays known: to look at all of them anew would take long.
+        same = {(key.kid, _algorithm(key)) for key in keys if key in (before or [])}
+        self._verifier.configure([key.verifying() for key in keys], same)
         self._changed(frozenset(key.kid for key in keys))
         if self._foreign is not None:
             self._foreign.configure(keys)
         self._keys = keys
         if before is not None:
             _log.info("the keys of playback tokens have changed", kids=[key.kid.decode() for key in keys])
+
+
+def _algorithm(key: AnyKey) -> int:
+    return NUMBERS[key.algorithm] if isinstance(key, PublicKey) else HS256

@@ -33,6 +33,8 @@ _BATCH = 1000  # pairs of a call
 _PART = 3  # calls in the life of a lease
 _LOOK_S = 0.25  # between two looks at answers that are under way
 _PAUSE_S = 0.02  # before a call that failed at once is made again
+_BRIEF_S = 1.0  # in which a call is made again, and nothing is told late
+_SPREAD_S = 2.0  # in which nodes tell a store that they share, and each other, what happened while it was away
 _MOST_BYTES = 4 * 2**20
 _URL = "http://auth/leases"
 
@@ -75,6 +77,9 @@ class Leasing:
         self._wanted = asyncio.Event()
         self._reached: float | None = None
         self._failing: float | None = None
+        # Where the store is a site's, some of what was revoked elsewhere while it failed is known here later than it answers.
+        self._settling = settings.redis.circuit_probe_max + _SPREAD_S if settings.redis.url else 0.0
+        self._believed = 0.0
         self._node = platform.node()
         self._session: aiohttp.ClientSession | None = None
         self._numbers = itertools.count()
@@ -131,6 +136,10 @@ class Leasing:
             lease = self.table.get(*pair)
             raise StreamGateError("session_asset" if lease is not None and lease.asset != asset else "session_ended")
         return held
+
+    def cap(self, lease: Lease) -> float:
+        """When a lease's session ends at the latest, in s since 1970; 0 where it has none."""
+        return self._caps.get((lease.session, lease.network), 0.0)
 
     @contextlib.contextmanager
     def followed(self) -> Iterator[Callable[[Lease, Token, Callable[[], None]], None]]:
@@ -266,7 +275,8 @@ class Leasing:
         except (TimeoutError, aiohttp.ClientError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             if self._failing is None:
                 self._failing = steady()
-                _log.error("the auth role grants no leases", reason=f"{type(error).__name__}")
+                reason = str(error) if type(error) is ValueError else type(error).__name__
+                _log.error("the auth role grants no leases", reason=reason)
             self._telemetry.count("leases", len(pairs), result="unavailable")
             raise StreamGateError("lease_unavailable") from None
         if self._failing is not None:
@@ -287,7 +297,11 @@ class Leasing:
                     while not answer.content.at_eof() and len(text) < _MOST_BYTES:
                         text += await answer.content.read(_MOST_BYTES)
                     if answer.status != 200:
+                        if self._failing is not None and steady() - self._failing >= _BRIEF_S:
+                            self._believed = steady() + self._settling
                         raise ValueError(f"status {answer.status}")
+                    if steady() < self._believed:
+                        raise ValueError("the store of the site failed of late")
                     return json.loads(text)
             await asyncio.sleep(_PAUSE_S)
 

@@ -17,7 +17,8 @@ from streamgate.core.telemetry import Telemetry
 from streamgate.errors import StreamGateError
 from streamgate.storage import assets, description
 from streamgate.storage.assets import Asset, AssetRef, Limits
-from streamgate.storage.discovery import DESCRIPTION, of_objects
+from streamgate.storage.description import Facts
+from streamgate.storage.discovery import DESCRIPTION, described, of_objects, with_previews
 from streamgate.storage.indexes import IndexStore
 from streamgate.storage.objects.remote import Bridge, RemoteSource
 from streamgate.storage.objects.store import ObjectInfo, open_store
@@ -94,7 +95,7 @@ class FolderLibrary:
                 self._limits,
                 data=self._data,
                 index_limits=self._index_limits,
-                index_store=of_asset(self.indexes, ref.id),
+                index_store=of_asset(self.indexes, ref.preview_of or ref.id),
             )
         except assets.Preparing as preparing:
             for job in preparing.jobs:
@@ -117,7 +118,7 @@ class BucketLibrary:
         media = settings.media
         self._limits = Limits(media.target, media.max_segment, media.trick_interval)
         self._index_limits = media.model_dump(include={"max_index_bytes", "max_samples", "max_boxes"})
-        self._gated: dict[str, tuple[bool, tuple[str, ...]]] = {}
+        self._facts: dict[str, Facts] = {}
         self._listed: list[AssetRef] | None = None
         self._told = _Told(clock)
         self.indexes: IndexStore | None = None
@@ -167,7 +168,7 @@ class BucketLibrary:
         except StreamGateError as error:
             if error.code not in ("source_changed", "source_not_found"):
                 raise
-        fresh = {each.id: each for each in self.discover()}.get(ref.id)
+        fresh = {each.id: each for each in with_previews(self.discover())}.get(ref.id)
         if fresh is None:
             raise StreamGateError("asset_not_found")
         return self._open(fresh)
@@ -180,38 +181,38 @@ class BucketLibrary:
             self._bridge,
             self._limits,
             index_limits=limits,
-            index_store=of_asset(self.indexes, ref.id),
+            index_store=of_asset(self.indexes, ref.preview_of or ref.id),
         )
 
     async def _list(self) -> list[AssetRef]:
         refs = of_objects([each async for each in self._store.list()])
         at_once = asyncio.Semaphore(_DESCRIPTIONS_AT_ONCE)
-        before, self._gated = self._gated, {}
+        before, self._facts = self._facts, {}
 
-        async def gated(ref: AssetRef) -> AssetRef:
-            described = next((each for each in ref.files if each.key.endswith(DESCRIPTION)), None)
-            if described is None:
+        async def told(ref: AssetRef) -> AssetRef:
+            file = next((each for each in ref.files if each.key.endswith(DESCRIPTION)), None)
+            if file is None:
                 return ref
-            version = f"{described.key} {described.etag} {described.size}"
+            version = f"{file.key} {file.etag} {file.size}"
             known = before.get(version)
             if known is None:
                 async with at_once:
-                    known = await self._says_gated(described)
+                    known = await self._read(file)
             if known is None:
-                return ref  # it opens nothing until it is read
-            self._gated[version] = known
-            return replace(ref, gated=known[0], tags=known[1])
+                return replace(ref, embed_origins=description.NOWHERE)  # it opens nothing until it is read
+            self._facts[version] = known
+            return described(ref, known)
 
-        return list(await asyncio.gather(*(gated(ref) for ref in refs)))
+        return list(await asyncio.gather(*(told(ref) for ref in refs)))
 
-    async def _says_gated(self, described: ObjectInfo) -> tuple[bool, tuple[str, ...]] | None:
-        """Whether an asset.toml says that its asset is gated, and its tags; None where it cannot be read now.
+    async def _read(self, file: ObjectInfo) -> Facts | None:
+        """What an asset.toml says; None where it cannot be read now.
 
-        One that cannot be understood says that it is: it is told of once, and not read again until it is another.
+        One that cannot be understood opens nothing: it is told of once, and not read again until it is another.
         """
         try:
-            data = await self._store.read(described.key, 0, description.MAX_BYTES + 1, etag=described.etag)
-            return description.gated(data), description.tags(data)
+            data = await self._store.read(file.key, 0, description.MAX_BYTES + 1, etag=file.etag)
+            return description.facts(data)
         except StreamGateError as error:
-            _log.warning("an asset.toml cannot be read", key=described.key, code=error.code, detail=error.detail)
-            return (True, ()) if error.code == "asset_description" else None
+            _log.warning("an asset.toml cannot be read", key=file.key, code=error.code, detail=error.detail)
+            return Facts() if error.code == "asset_description" else None

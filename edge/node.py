@@ -6,22 +6,27 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from edge import routes
 from edge.access_log import open_access_log
 from edge.assets import Assets, Library
 from edge.authorize import Gate
 from edge.budget import Budget
 from edge.cmcd_log import open_cmcd_log
+from edge.conditions import Conditions
 from edge.cors import Cors
 from edge.flights import Flights
 from edge.foreign import Foreign
 from edge.freshness import Freshness
+from edge.geo import Atlas
 from edge.leases import Leasing
 from edge.limits import RateLimits, end
+from edge.once import Once
 from edge.origin.extents import Memory
 from edge.origin.sharing import Origin
 from edge.prefetched import Prefetched
 from edge.proxies import Proxies
 from edge.purges import Purges
+from edge.renewal import Renewing
 from edge.revocations import Revocations
 from edge.threads import Pool
 from edge.tiers.chain import Tiers
@@ -47,6 +52,8 @@ class Node:
     flights: Flights
     assets: Assets
     gate: Gate
+    atlas: Atlas
+    once: Once
     tiers: Tiers
     budget: Budget
     proxies: Proxies
@@ -58,6 +65,7 @@ class Node:
     close: Callable[[], None]
     revocations: Revocations
     feed: Freshness
+    renewing: Renewing
     purges: Purges = field(default_factory=Purges)
 
 
@@ -89,21 +97,32 @@ def make_node(
     origin = None
     slabs = Slabs(settings.origin.held_bytes // 2)
     if remote:
-        origin = Origin(str(settings.server.data_folder), Memory(settings.origin.held_bytes, slabs), pool, telemetry)
+        memory = Memory(settings.origin.held_bytes, slabs)
+        origin = Origin(str(settings.server.data_folder), memory, pool, telemetry, edge.leader_silence)
     far = settings.origin
     intervals = (far.revalidate, far.list_interval, far.stale) if remote else None
     assets = Assets(library, openers, edge, telemetry, origin=origin, intervals=intervals)
     proxies = Proxies(settings.server.trusted_proxies)
     gate = Gate(assets, edge, verifier or Verifier(), proxies)
-    others, rates = settings.foreign, RateLimits(settings.limits, limits, settings.foreign.checks_per_network)
+    others, rates = (
+        settings.foreign,
+        RateLimits(settings.limits, limits, settings.foreign.checks_per_network, settings.auth.renewals_per_session),
+    )
     checkers = Pool("foreign", 1, edge.max_authorizing, telemetry)
     # A token stays there until its exp: many times what one worker remembers.
     sights = Sights(settings.server.data_folder / "foreign.sqlite", 16 * others.remembered)
     gate.foreign = Foreign(gate.verifier, checkers, rates.by_network, sights, others.max_life)
+    atlas, once = Atlas(settings.geoip, required=not replacing), Once(settings)
+    conditions = Conditions(settings.conditions, atlas, once)
+    gate.slow, gate.told = conditions.check, conditions.told
     revocations, feed = Revocations(), Freshness(None)
     leasing = Leasing(settings, auth, revocations, telemetry, lambda: feed.stale, gate.verifier)
     access, close_log = open_access_log(settings.log, telemetry, replacing=replacing)
     reports, close_reports = open_cmcd_log(settings.log, telemetry, replacing=replacing)
+
+    tiers = Tiers(edge, data, cors, pool, flights, telemetry, budget, slabs)
+    tiers.memory.guarded = lambda key: bool(assets.embeds(routes.asset_of(key)))
+    assets.on_guarded = lambda asset: tiers.memory.forget_below(f"/v/{asset}/")
 
     def close() -> None:
         gate.stop()
@@ -129,13 +148,16 @@ def make_node(
         flights=flights,
         assets=assets,
         gate=gate,
-        tiers=Tiers(edge, data, cors, pool, flights, telemetry, budget, slabs),
+        atlas=atlas,
+        once=once,
+        tiers=tiers,
         budget=budget,
         proxies=proxies,
         rates=rates,
         leasing=leasing,
         revocations=revocations,
         feed=feed,
+        renewing=Renewing(rates.by_session, telemetry),
         access=access,
         reports=reports,
         prefetched=Prefetched(
@@ -148,6 +170,8 @@ def make_node(
         purges=Purges(settings.purge.most, assets.tags),
     )
     node.revocations.attach(gate.verifier)
+    gate.foreign.revoked = lambda digest: revocations.until("revoke.token", digest)
+    revocations.on_token = gate.foreign.revoke
     node.tiers.memory.purges = node.tiers.disk.purges = node.purges
     telemetry.watch("site_feed_stale", lambda: float(node.feed.stale))
     health.note(feed.problem)

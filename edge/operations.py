@@ -11,13 +11,14 @@ from pkgutil import iter_modules
 
 from aiohttp import web
 
-from edge import entries, pages
+from edge import entries, media, pages
 from edge.assets import Summary
 from edge.context import Context
 from edge.entries import Entry
 from edge.node import Node
 from streamgate.errors import StreamGateError
 from streamgate.storage.assets import AssetRef
+from streamgate.storage.discovery import preview_id
 
 _JSON = "application/json"
 
@@ -46,12 +47,32 @@ class Operations:
         """The route's class and the entry at ``ctx.path``; raises ``not_found``, or what the entry's maker raises."""
         page = self._pages.get(ctx.path)
         if page is not None:
-            return "page", page
+            origins = self._node.assets.embeds(ctx.request.query.get("asset", ""))
+            found = pages.embedded(page, origins)
+            if found is not page:
+                # Its compressed forms are others, too: no path has such a name.
+                ctx.key = f"{ctx.path}?{' '.join(origins)}"
+            return "page", found
+        asset = self._node.assets.posters.get(ctx.path)
+        if asset is not None:
+            ctx.route = "poster"
+            return "poster", await self._poster(ctx.path, asset)
         made = self._made.get(ctx.path)
         if made is None:
             raise StreamGateError("not_found")
         ctx.route = made[0]
         return ctx.route, await made[1](ctx)
+
+    async def _poster(self, path: str, asset: str) -> Entry:
+        """Read once for each opening of the asset, and kept as pages are."""
+        opened, kept = await self._node.assets.open(asset), self._node.tiers.pages
+        known = kept.get(path.encode())
+        if known is not None and known.generation == opened.generation:
+            return known
+        read = (pages.poster, opened, media.freshness(self._node.settings.edge))
+        entry: Entry = await self._node.flights.join(f"{path}#{opened.generation}", *read)
+        kept.put(path.encode(), entry, entry.size)
+        return entry
 
     async def _assets(self, _: Context) -> Entry:
         # A stranger hears of open assets only, unless the operator wants it otherwise.
@@ -105,16 +126,22 @@ def _about() -> dict[str, object]:
 
 
 def _asset(ref: AssetRef, summary: Summary, gated: bool) -> dict[str, object]:
-    base = f"v/{ref.id}"
     return {
         "id": ref.id,
         "title": summary.title,
         "state": summary.state,
         "gated": gated,
         "duration": summary.duration,
-        "urls": {"hls": f"{base}/main.m3u8", "hls_ts": f"{base}/main-ts.m3u8", "dash": f"{base}/main.mpd"},
+        "urls": _urls(ref.id),
+        "poster": f"v/{ref.id}/{ref.poster}" if ref.poster else None,
+        "preview": _urls(preview_id(ref.id)) if ref.preview else None,
         "findings": [{"code": f.code, "subject": f.subject, "detail": f.detail} for f in summary.findings],
     }
+
+
+def _urls(asset: str) -> dict[str, str]:
+    base = f"v/{asset}"
+    return {"hls": f"{base}/main.m3u8", "hls_ts": f"{base}/main-ts.m3u8", "dash": f"{base}/main.mpd"}
 
 
 def _json(content: object, cache_control: str = "no-store") -> Entry:

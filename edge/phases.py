@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Awaitable, Callable
+from typing import NoReturn
 
 import yarl
 from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
@@ -16,10 +17,13 @@ from edge.context import Context
 from edge.cors import METHODS
 from edge.paths import canonical_path, split_token
 from edge.proxies import packed
+from edge.renewal import on_this_machine
+from streamgate.access.tokens import BY_REDIRECT
 from streamgate.core import trace
 from streamgate.core.logging import get_logger
 from streamgate.errors import StreamGateError
 from streamgate.media import cmcd
+from streamgate.native.cat import Token
 from streamgate.native.cmcd import CmcdLog
 
 # uri-host with its port (RFC 3986 section 3.2); empty is allowed
@@ -47,15 +51,18 @@ async def parse(ctx: Context) -> None:
     if request.method == hdrs.METH_OPTIONS:
         # A preflight carries no token and asks nothing of the path: what is wrong with it, the request itself will hear.
         ctx.route = "preflight"
+        with contextlib.suppress(StreamGateError):
+            ctx.asset = routes.asset_of(split_token(request.raw_path)[1])
         ctx.response = web.Response(status=204, headers={"Allow": METHODS, "Cache-Control": "no-store"})
         ctx.node.cors.preflight(ctx.response.headers)
         return
     token, ctx.path = split_token(request.raw_path)
-    ctx.media = ctx.path.startswith("/v/")
+    ctx.asset = routes.asset_of(ctx.path)
+    # A poster is for everybody, whatever its asset is.
+    ctx.media = ctx.path.startswith("/v/") and ctx.path not in ctx.node.assets.posters
     if not ctx.media:
         return
     ctx.credential = access.credential(request, token)
-    ctx.asset = routes.asset_of(ctx.path)
     # Whether there is nothing at this path only those hear who may know.
     with contextlib.suppress(StreamGateError):
         ctx.target = routes.match(ctx.path)
@@ -65,7 +72,8 @@ async def parse(ctx: Context) -> None:
 async def authorize(ctx: Context) -> None:
     """Decide who may see it: an open asset everybody, any other who has a token for it, and a lease; such answers are private."""
     gate, (token, carrier) = ctx.node.gate, ctx.credential or (None, "")
-    ctx.token = await gate.admits(ctx.asset, token, gate.asked(ctx.request, ctx.path, ctx.peer, ctx.client))
+    asked = gate.asked(ctx.request, ctx.path, ctx.peer, ctx.client, carrier)
+    ctx.token = await gate.admits(ctx.asset, token, asked)
     if ctx.token is not None:
         ctx.node.rates.ask_with(ctx.token.session)
         lease = await ctx.node.leasing.hold(ctx.token, ctx.asset, ctx.client, carrier)
@@ -73,13 +81,35 @@ async def authorize(ctx: Context) -> None:
         ctx.stale = ctx.node.feed.stale
         if ctx.stale:
             ctx.node.telemetry.count("stale_authorizations")
+        _renew(ctx, ctx.token, carrier, asked, ctx.node.leasing.cap(lease))
     ctx.scope = "public" if ctx.token is None else "private"
     if ctx.target is None:
         raise StreamGateError("not_found")
-    if ctx.token is not None and carrier == "query" and ctx.target.route.name in routes.PLAYLISTS:
-        # What it names inherits a path, but no query.
-        query = access.without_token(ctx.request.raw_path.partition("?")[2])
-        raise web.HTTPFound(yarl.URL(f"/t/{token}{ctx.path}{query and '?'}{query}", encoded=True))
+    redirected = ctx.renewed is not None and ctx.renewed.way == BY_REDIRECT
+    if ctx.token is not None and token is not None and (redirected or carrier == "query" and _is_playlist(ctx)):
+        _redirect(ctx, token)
+
+
+def _renew(ctx: Context, token: Token, carrier: str, asked: access.Asked, cap: float) -> None:
+    """See to it that the answer brings the next token, where this one is about to end."""
+    plain = on_this_machine(asked.scheme, asked.host, asked.address)
+    playlist = _is_playlist(ctx)
+    ctx.renewed = ctx.node.renewing.offer(token, carrier, ctx.asset, cap, playlist=playlist, secure=not plain)
+
+
+def _is_playlist(ctx: Context) -> bool:
+    return ctx.target is not None and ctx.target.route.name in routes.PLAYLISTS
+
+
+def _redirect(ctx: Context, token: str) -> NoReturn:
+    """Send who asks for a playlist to its form with the token, or the next one, in the path."""
+    # What it names inherits a path, but no query.
+    query = access.without_token(ctx.request.raw_path.partition("?")[2])
+    status, shown = 302, token
+    if ctx.renewed is not None and ctx.renewed.way == BY_REDIRECT:
+        status, shown = ctx.renewed.status, ctx.renewed.token
+    kind = web.HTTPFound if status == 302 else web.HTTPTemporaryRedirect
+    raise kind(yarl.URL(f"/t/{shown}{ctx.path}{query and '?'}{query}", encoded=True))
 
 
 async def key(ctx: Context) -> None:

@@ -7,11 +7,12 @@ from http import HTTPStatus
 from aiohttp import web
 
 from edge.cors import METHODS
+from streamgate.access.tokens import NAME
 from streamgate.core import problems
 from streamgate.core.problems import MEDIA_TYPE
 from streamgate.errors import StreamGateError
 
-TOKEN_SCHEME = "CTA-Common-Access-Token"
+TOKEN_SCHEME = NAME
 RENEW = "/api/v1/playback/renew"
 
 _BY_STATUS = {404: "not_found", 405: "method_not_allowed", 417: "expectation_failed", 431: "head_too_large"}
@@ -37,13 +38,14 @@ def headers(error: StreamGateError, retry_after: int) -> dict[str, str]:
 
 
 def body(error: StreamGateError, status: int | None = None) -> bytes:
-    """The problem as JSON; a session that may not go on, or whose token has expired, is told where to renew."""
+    """The problem as JSON; who brings a token that counts no more is told where to renew."""
     members = {"renew": RENEW} if _renewable(error) else {}
     return problems.body(error, status, **members)
 
 
 def _renewable(error: StreamGateError) -> bool:
-    return error.status == 401 and (error.code == "token_expired" or error.code.startswith("session_"))
+    # Who brought none has nothing that could be renewed.
+    return error.status == 401 and error.code.startswith(("token_", "session_")) and error.code != "token_required"
 
 
 def response(error: StreamGateError, retry_after: int, status: int | None = None) -> web.Response:

@@ -22,6 +22,7 @@ from edge import routes, tags
 from edge.paths import split_token
 from streamgate.core.logging import get_logger
 from streamgate.errors import StreamGateError
+from streamgate.storage.discovery import preview_id
 from streamgate.storage.kv.events import Event
 
 Kind = Literal["url", "prefix", "asset", "tag"]
@@ -246,6 +247,8 @@ class Purges:
         yield "url", path
         asset = routes.asset_of(path)
         yield "asset", asset
+        if of := routes.previewed(asset):
+            yield "asset", of
         for length in self._lengths:
             if len(path) >= length:
                 yield "prefix", path[:length]
@@ -286,7 +289,7 @@ def matcher(purge: Purge, tags_of: Callable[[str], Sequence[str]]) -> Callable[[
     if purge.kind == "prefix":
         return lambda key: key.startswith(subject)
     if purge.kind == "asset":
-        return lambda key: key.startswith(f"/v/{subject}/")
+        return lambda key: key.startswith((f"/v/{subject}/", f"/v/{preview_id(subject)}/"))
     if ":" in subject:
         return lambda key: subject in tags.of_path(key.partition(";")[0])
     return lambda key: subject in tags_of(routes.asset_of(key))
@@ -296,7 +299,7 @@ def assets_of(purge: Purge, known: Iterator[str] | Sequence[str], tags_of: Calla
     """Which of the ``known`` assets a purge means as a whole, or by a manifest: their files are to be looked at anew."""
     subject = purge.subject
     if purge.kind == "asset":
-        return [subject]
+        return [subject, *(name for name in known if routes.previewed(name) == subject)]
     if purge.kind == "url":
         try:
             target = routes.match(subject)
@@ -305,4 +308,4 @@ def assets_of(purge: Purge, known: Iterator[str] | Sequence[str], tags_of: Calla
         return [] if target.route.immutable else [target.asset]
     if purge.kind == "prefix":
         return [name for name in known if f"/v/{name}/".startswith(subject)]
-    return [name for name in known if subject == f"asset:{name}" or subject in tags_of(name)]
+    return [name for name in known if subject in tags.of_asset(name) or subject in tags_of(name)]

@@ -43,6 +43,8 @@ class Revocations:
         self._clock = clock
         self._until: dict[tuple[EventType, bytes], int] = {}
         self._verifier: Verifier | None = None
+        self.on_token: Callable[[bytes], None] = lambda _: None
+        """Is told the digest of each token of others that is revoked."""
 
     def __len__(self) -> int:
         return len(self._until)
@@ -65,6 +67,10 @@ class Revocations:
         """Whether something is revoked now."""
         return self._until.get((kind, subject), 0) > self._clock()
 
+    def until(self, kind: EventType, subject: bytes) -> int:
+        """Until when something is revoked, in s since 1970; 0 where it is not."""
+        return self._until.get((kind, subject), 0)
+
     def forget(self) -> None:
         """Drop what has ended."""
         now = int(self._clock())
@@ -82,6 +88,7 @@ class Revocations:
             self._verifier.revoke_kid(subject, until)
         elif kind == "revoke.token":
             self._verifier.revoke_token(subject, until)
+            self.on_token(subject)
 
 
 class Held:

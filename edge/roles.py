@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from edge.keyring import Keyring
@@ -52,8 +53,16 @@ def streaming(
         remote=bucket is not None,
     )
     folder = keys.Folder(*keys.place(settings))
+
+    def signing(keys_now: Sequence[AnyKey]) -> None:
+        signer = None
+        with contextlib.suppress(StreamGateError):  # where it is not told which of them signs
+            signer = keys.chosen(settings, keys_now)
+        node.renewing.configure(keys.ours_of(keys_now), signer)
+
+    signing(known)
     keyring = Keyring(
-        folder, node.gate.verifier, settings.tokens.revalidate, node.gate.foreign, node.leasing.keys_changed
+        folder, node.gate.verifier, settings.tokens.revalidate, node.gate.foreign, node.leasing.keys_changed, signing
     )
     if node.gate.foreign is not None:
         node.gate.foreign.configure(known)
@@ -67,6 +76,8 @@ def streaming(
             sharing = await node.tiers.share(settings.redis)
             library.indexes = SharedIndexes(DiskIndexes(node.tiers.disk), sharing, settings.redis)
             health.note(sharing.tier.problem)
+            if node.gate.foreign is not None:
+                node.gate.foreign.site = sharing.tier.writes
         if bucket is not None:
             await bucket.start(node.assets.origin)
         # A store that is away now will be back; a folder that is not there is a mistake.
@@ -74,11 +85,14 @@ def streaming(
             await node.assets.refs()
         await node.gate.start()
         keyring.start()
+        node.atlas.start()
         await node.leasing.start()
 
     async def stop() -> None:
         await keyring.stop()
+        await node.atlas.stop()
         await node.leasing.stop()
+        await node.once.close()
         remuxes.close()
         if bucket is not None:
             await bucket.stop()

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from streamgate.errors import StreamGateError
+from streamgate.storage.discovery import PREVIEW
 
-_ASSET = r"(?P<asset>[A-Za-z0-9][A-Za-z0-9._-]{0,63})"
+_ASSET = r"(?P<asset>[A-Za-z0-9][A-Za-z0-9._-]{0,63}(?:~preview)?)"
 _VIDEO = r"v[a-z0-9]{0,40}-[0-9a-f]{16}"
 _AUDIO = r"a[a-z0-9]{0,40}-[0-9a-f]{16}"
 _TEXT = r"t[a-z0-9]{0,40}-[0-9a-f]{16}"
@@ -76,6 +77,12 @@ def asset_of(path: str) -> str:
     """The asset that a canonical path below ``/v/`` belongs to, whether or not there is such a route; "" for none."""
     found = _ID.fullmatch(path)
     return found["asset"] if found else ""
+
+
+def previewed(asset: str) -> str:
+    """The asset whose preview this is; "" where it is none."""
+    name, mark, _ = asset.partition(PREVIEW)
+    return name if mark else ""
 
 
 def match(path: str, among: Sequence[Route] = ROUTES) -> Target:

@@ -15,10 +15,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
-from streamgate.core.cells import SIZE, Cells
+from streamgate.core.cells import HEAD, SLOT, Cells, slot_of
 
-_HEAD = mmap.PAGESIZE
-_SLOT = _HEAD + SIZE
 _PID = 0  # word of a slot's head: the process that writes; 0: none
 _BEATS = 1  # word of a slot's head: how often its owner has shown that it lives; 0: not yet
 _TAKEN = 2**63  # by a process that is yet to be started
@@ -38,14 +36,14 @@ class Page:
         return cls(os.memfd_create("streamgate-counters"))
 
     def __len__(self) -> int:
-        return os.fstat(self.fd).st_size // _SLOT
+        return os.fstat(self.fd).st_size // SLOT
 
     def take(self) -> int:
         """The number of a slot that nobody writes into, made where there is none; it is kept for its owner, who is yet to be told."""
         free = next((slot for slot in range(len(self)) if not self.pid(slot)), None)
         if free is None:
             free = len(self)
-            os.ftruncate(self.fd, (free + 1) * _SLOT)
+            os.ftruncate(self.fd, (free + 1) * SLOT)
         self.own(free, _TAKEN)
         return free
 
@@ -91,8 +89,8 @@ class Page:
     def _at(self, slot: int) -> tuple[memoryview[int], Cells]:
         found = self._slots.get(slot)
         if found is None:
-            memory = memoryview(mmap.mmap(self.fd, _SLOT, offset=slot * _SLOT))
-            found = self._slots.setdefault(slot, (memory[:_HEAD].cast("Q"), Cells(memory[_HEAD:])))
+            memory = slot_of(self.fd, slot)
+            found = self._slots.setdefault(slot, (memory[:HEAD].cast("Q"), Cells(memory[HEAD:])))
         return found
 
 

@@ -95,6 +95,8 @@ class Asker:
             node.tiers.negatives.check(key)
         except StreamGateError:
             return None  # whoever answers will tell
+        if node.assets.embeds(target.asset):
+            return None  # the answer depends on who asks
         # The disk comes first, and is asked in a thread.
         if target.route.name in media.CUT and node.tiers.disk.budget or not storing.may_be_shared(node, target):
             return None

@@ -16,7 +16,9 @@ from streamgate.errors import StreamGateError
 FIELD = "Cache-Tag"
 """The response header field: tags with commas between, as content delivery networks read it."""
 
-_TAG = re.compile(r"(?:asset:|rendition:|kind:)?[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_TAG = re.compile(
+    r"(?:asset:|rendition:|kind:)?[A-Za-z0-9][A-Za-z0-9._-]{0,63}|asset:[A-Za-z0-9][A-Za-z0-9._-]{0,63}~preview"
+)
 
 
 def is_tag(text: str) -> bool:
@@ -28,7 +30,7 @@ def of_target(target: Target) -> tuple[str, ...]:
     """The tags that follow from an address."""
     names = (target.rendition, target.audio)
     parts = (f"rendition:{name}" for name in names if name and name != "none")
-    return (f"asset:{target.asset}", *parts, f"kind:{target.route.name}")
+    return (*of_asset(target.asset), *parts, f"kind:{target.route.name}")
 
 
 def of_path(path: str) -> tuple[str, ...]:
@@ -37,7 +39,13 @@ def of_path(path: str) -> tuple[str, ...]:
         return of_target(routes.match(path))
     except StreamGateError:
         asset = routes.asset_of(path)
-        return (f"asset:{asset}",) if asset else ()
+        return of_asset(asset) if asset else ()
+
+
+def of_asset(asset: str) -> tuple[str, ...]:
+    """A preview is called by its asset's tag, too: who purges the one means both."""
+    of = routes.previewed(asset)
+    return (f"asset:{asset}", f"asset:{of}") if of else (f"asset:{asset}",)
 
 
 def field(target: Target, given: Iterable[str]) -> str:

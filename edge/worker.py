@@ -96,6 +96,7 @@ class Worker:
             replacing=orders.replacing,
             auth=orders.auth,
         )
+        self._node.once.path = Path(orders.store)
         mounts = {PREFIX: make_api(self._node, orders.auth)} if orders.auth else None
         self._server = Server(self._node, [role], mounts)
         self._cover = Cover(self._server, orders.listening, orders.encrypted, orders.seat)
@@ -109,6 +110,7 @@ class Worker:
         ticking = asyncio.create_task(self._tick())
         await self._read_events()
         await self._server.start()
+        gc.freeze()  # what S3's clients are made of stays as well: no collection looks at it again
         self._clearing.start()
         self._channel.send({"prepared": True})
         while (message := await self._channel.receive()) is not None:

@@ -12,7 +12,8 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memcpy, memset
 
 from streamgate.native.cbor cimport (
-    cbor_float, cbor_head, cbor_next_is, cbor_open_array, cbor_read_head, cbor_read_string, cbor_skip,
+    cbor_float, cbor_head, cbor_label, cbor_map, cbor_next_is, cbor_next_label, cbor_open_array, cbor_open_map,
+    cbor_read_head, cbor_read_string, cbor_skip, cbor_small,
 )
 from streamgate.native.claims cimport NO, UNKNOWN, YES, Asked, Claims, bit_of, components, methods, networks, read_claims
 from streamgate.native.cose cimport COVERED, Envelope, put_covered, read_envelope
@@ -58,6 +59,7 @@ cdef enum:
     PS256 = -37
     GRACE = 30              # s after exp in which a token still counts; fixed
     SKEW = 60               # s before nbf in which it counts already
+    CATR = 323
 
 # Keys, tokens, and who looks at both.
 
@@ -200,6 +202,10 @@ cdef class Token:
     def unsupported(self):
         return self.unknown
 
+    def payload_claims(self):
+        cdef const uint8_t* at = <const uint8_t*> PyBytes_AS_STRING(self.payload)
+        return build(&at, at + PyBytes_GET_SIZE(self.payload))
+
     cdef int decide(self, const Asked* asked) noexcept:
         cdef const uint8_t* begin = <const uint8_t*> PyBytes_AS_STRING(self.payload)
         cdef const uint8_t* end = begin + PyBytes_GET_SIZE(self.payload)
@@ -265,6 +271,35 @@ cdef bytes digest_of(const uint8_t* data, size_t size):
     return digest[:MAC]
 
 
+cdef int64_t due_of(const uint8_t* at, const uint8_t* end, int64_t exp) noexcept:
+    """When a token ought to be renewed, in s since 1970, by the catr among claims of good form: so long before its exp as that
+    says (2), or half of the time that it adds (1).
+    """
+    cdef cbor_map claims, parts
+    cdef cbor_label label
+    cdef cbor_head head
+    cdef uint64_t added = 0, ahead = 0
+    cdef bint told = False
+    cbor_open_map(&at, end, 1, &claims)
+    while claims.left and cbor_next_label(&at, end, &claims, &label) == 0:
+        if cbor_small(&label) != CATR:
+            cbor_skip(&at, end, 2)
+            continue
+        cbor_open_map(&at, end, 2, &parts)
+        while parts.left and cbor_next_label(&at, end, &parts, &label) == 0:
+            if cbor_small(&label) not in (1, 2):
+                cbor_skip(&at, end, 3)
+                continue
+            cbor_read_head(&at, end, &head)
+            if cbor_small(&label) == 1:
+                added = head.value
+            else:
+                ahead, told = head.value, True
+        ahead = ahead if told else added // 2
+        return exp - <int64_t> ahead if ahead < <uint64_t> exp else 0
+    return INT64_MAX
+
+
 cdef Token make(Verifier verifier, Key key, const Envelope* envelope, const Claims* claims, bytes digest, bytes identity):
     cdef Token token = Token.__new__(Token)
     cdef const uint8_t* begin = envelope.payload
@@ -272,6 +307,9 @@ cdef Token make(Verifier verifier, Key key, const Envelope* envelope, const Clai
     token.payload = PyBytes_FromStringAndSize(<const char*> begin, envelope.payload_size)
     token.generation, token.revocations = verifier.generation, verifier.revocations
     token.deadline = claims.exp + GRACE if claims.present & bit_of(4) else INT64_MAX
+    token.due = INT64_MAX
+    if key.leased and claims.present & bit_of(CATR) and claims.present & bit_of(4):
+        token.due = due_of(begin, begin + envelope.payload_size, claims.exp)
     token.start = claims.nbf - SKEW if claims.present & bit_of(5) else 0
     token.catm = claims.catm - begin if claims.catm != NULL else 0
     token.catu = claims.catu - begin if claims.catu != NULL else 0
@@ -299,7 +337,7 @@ cdef class Verifier:
         self.remembered = remembered
         self.configure(keys)
 
-    def configure(self, keys):
+    def configure(self, keys, kept=()):
         cdef list given = list(keys)
         cdef Key key
         for key in given:
@@ -308,7 +346,8 @@ cdef class Verifier:
         if len({((<Key> key).kid, (<Key> key).algorithm) for key in given}) != len(given):
             raise StreamGateError("config_invalid", "two keys have one kid")
         self.keys = given
-        self.known.clear()          # a key may be another under the same name: signatures are looked at anew
+        # A key may be another under the same name: but for those that are kept, signatures are looked at anew.
+        self.known = {digest: entry for digest, entry in self.known.items() if entry[1] in kept}
         self.generation += 1
 
     @property
@@ -336,13 +375,14 @@ cdef class Verifier:
     def revoke_token(self, bytes digest not None, until):
         self.tokens[digest] = max(until, self.tokens.get(digest, until))
         if digest in self.known:
-            identity = self.known[digest]
+            identity = self.known[digest][0]
             self.tokens[identity] = max(until, self.tokens.get(identity, until))
         self.revocations += 1
 
     def restore_token(self, bytes digest not None):
         self.tokens.pop(digest, None)
-        self.tokens.pop(self.known.get(digest), None)
+        if digest in self.known:
+            self.tokens.pop(self.known[digest][0], None)
         self.revocations += 1
 
     def remember(self, token, int64_t until):
@@ -355,7 +395,7 @@ cdef class Verifier:
         while len(self.ends) >= self.remembered and identity not in self.ends:
             del self.ends[next(iter(self.ends))]
         self.ends.setdefault(identity, until)
-        self.known[digest] = identity
+        self.known[digest] = identity, ((<Key> key).kid, (<Key> key).algorithm)
         if digest in self.tokens:
             self.revoke_token(digest, self.tokens[digest])
 
@@ -431,9 +471,10 @@ cdef class Verifier:
             return None
         if not key.leased:          # whose signature, and first sight, somebody must have told of
             digest = digest_of(token, size)
-            identity = self.known.get(digest)
-            if identity is None or identity not in self.ends:
+            entry = self.known.get(digest)
+            if entry is None or entry[0] not in self.ends:
                 return None
+            identity = entry[0]
         code[0] = MALFORMED
         at, end = envelope.payload, envelope.payload + envelope.payload_size
         if read_claims(&at, end, 1, &claims) < 0 or at != end:

@@ -136,6 +136,25 @@ cdef int components(const uint8_t** at, const uint8_t* end, int depth, const Ask
     return answer
 
 
+cdef int fields(const uint8_t** at, const uint8_t* end, int depth) noexcept nogil:
+    """cath: its form only, which is catu's with names of header fields in the place of components."""
+    cdef cbor_map names, matchers
+    cdef cbor_label label
+    if cbor_open_map(at, end, depth, &names) < 0 or names.left == 0:
+        return BROKEN
+    while names.left:
+        if cbor_next_label(at, end, &names, &label) < 0 or label.major != 3:
+            return BROKEN
+        if cbor_open_map(at, end, depth + 1, &matchers) < 0 or matchers.left == 0:
+            return BROKEN
+        while matchers.left:
+            if cbor_next_label(at, end, &matchers, &label) < 0:
+                return BROKEN
+            if matcher(at, end, depth + 2, cbor_small(&label), False, NULL, 0, False) == BROKEN:
+                return BROKEN
+    return UNKNOWN
+
+
 cdef int network(const uint8_t** at, const uint8_t* end, int depth, const uint8_t* address, int size) noexcept nogil:
     """An address or [prefix length, bytes], tagged 52 or 54 (RFC 9164). Of bytes trailing zeros may be left out, as there, or not.
 
@@ -324,6 +343,10 @@ cdef int read_claim(const uint8_t** at, const uint8_t* end, int depth, int64_t k
     if key == 313:
         claims.catm = begin
         return BROKEN if methods(at, end, depth, NULL) == BROKEN else YES
+    if key == 315:
+        return fields(at, end, depth)
+    if key == 316:              # as aud, a text or some; where the viewer is, is not known here
+        return BROKEN if audience(at, end, depth) == BROKEN else UNKNOWN
     if key == 323:
         return renewal(at, end, depth)
     if key == 320 or key == 322:

@@ -125,7 +125,7 @@ cdef class Factory:
     cdef int add(self, Protocol connection) except -1:
         self.connections.add(connection)
         if self.timer is None:
-            self.timer = self.loop.call_later(self.tick / NS, self.sweep)
+            self.timer = self.loop.call_later(self.tick / <double> NS, self.sweep)
         return 0
 
     cdef int discard(self, Protocol connection) except -1:
@@ -148,7 +148,7 @@ cdef class Factory:
             self.log.hand_on()
         if self.reports is not None: self.reports.hand_on()
         if self.connections:
-            self.timer = self.loop.call_later(self.tick / NS, self.sweep)
+            self.timer = self.loop.call_later(self.tick / <double> NS, self.sweep)
 
 
 @cython.final

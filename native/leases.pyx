@@ -14,6 +14,10 @@ from streamgate.native.claims cimport Asked
 from streamgate.native.tally cimport TOKENS_READ, TOKENS_REMEMBERED, Tally
 
 
+cdef enum:
+    AGAIN = 1               # s after which a connection hands on a request for the sake of renewal once more
+
+
 cdef size_t network_size(size_t size) noexcept:
     return 3 if size == 4 else 6 if size == 16 else 0
 
@@ -152,6 +156,9 @@ cdef class Shown:
             self.token, self.text, self.lease = found, PyBytes_FromStringAndSize(<const char*> text, size), None
             code = verifier.decide(found, asked)
         if code != Answer.ACCEPTED:
+            return False
+        if asked.now >= self.token.due:     # somebody may renew it, but not with each request of a burst
+            self.token.due = asked.now + AGAIN
             return False
         if self.lease is None or self.lease.until <= now or moving and not from_there(asked, self.lease.network):
             self.lease = leases.find(self.token, asked.address, asked.address_size, now)

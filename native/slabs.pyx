@@ -22,6 +22,7 @@ cdef extern from "crc32.h" nogil:
 
 cdef enum:
     GRAIN = 65536               # sizes are multiples of this
+    PAGE = 4096                 # what O_DIRECT asks of addresses, offsets and lengths at most
     PIECE = 262144              # what is written at a time is still in the processor's caches from the checksum
     FOLDED = 64                 # bytes that the quick checksum begins with
 
@@ -119,29 +120,40 @@ cdef uint32_t more(uint32_t crc, const uint8_t* data, size_t size) noexcept nogi
     return ~crc32_bitwise(crc, data + folded, size - folded)
 
 
-def write(int fd, const uint8_t[::1] data not None, off_t at, uint32_t crc=0):
-    cdef size_t size = data.shape[0], done = 0, part, sent
-    cdef ssize_t put
+def write(int fd, const uint8_t[::1] data not None, off_t at, uint32_t crc=0, int direct=-1):
+    cdef size_t size = data.shape[0], part, past = 0
     cdef int error = 0
     cdef bint fast = crc32_is_fast()
     if size == 0:
         return crc
     if not fast:
         crc = zlib.crc32(data, crc)
+    if direct >= 0 and at % PAGE == 0 and <size_t> &data[0] % PAGE == 0:
+        past = size // PAGE * PAGE
     with nogil:
-        while done < size and not error:
-            part = min(size - done, PIECE)
+        if past:
             if fast:
-                crc = more(crc, &data[done], part)
-            sent = 0
-            while sent < part:
-                put = pwrite(fd, &data[done + sent], part - sent, at + done + sent)
-                if put >= 0:
-                    sent += put
-                elif errno != EINTR:
-                    error = errno
-                    break
-            done += part
+                crc = more(crc, &data[0], past)
+            error = put(direct, &data[0], past, at)
+        while past < size and not error:
+            part = min(size - past, PIECE)
+            if fast:
+                crc = more(crc, &data[past], part)
+            error = put(fd, &data[past], part, at + past)
+            past += part
     if error:
         raise OSError(error, os.strerror(error))
     return crc
+
+
+cdef int put(int fd, const uint8_t* data, size_t size, off_t at) noexcept nogil:
+    """Write all of it; the error's number, or 0."""
+    cdef size_t done = 0
+    cdef ssize_t sent
+    while done < size:
+        sent = pwrite(fd, data + done, size - done, at + done)
+        if sent >= 0:
+            done += sent
+        elif errno != EINTR:
+            return errno
+    return 0

@@ -239,11 +239,14 @@ def _open(path: Path) -> Asset:
 def config(config_file: Path | None, defaults: bool) -> None:
     """Print the settings in force; secrets are left out."""
     from streamgate.core.config import Settings, load, render_toml
+    from streamgate.storage.keys import ROOT_OF_ITS_OWN, root_of_its_own
 
     settings = Settings() if defaults else load(config_file)
     if outage := settings.leases.auth_outage:
         longest = settings.leases.duration + outage
         click.echo(f"# While the auth role is away, a viewer who was revoked there may stay for up to {longest:g} s.")
+    if root_of_its_own(settings):
+        click.echo(f"# {ROOT_OF_ITS_OWN}.")
     click.echo(render_toml(settings), nl=False)
 
 

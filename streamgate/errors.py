@@ -97,18 +97,23 @@ CODES: dict[str, Code] = {
     "token_network": Code(403, "viewer", False, "the token is not for this network"),
     "token_header": Code(403, "viewer", False, "the token is not for requests with these header fields"),
     "token_condition": Code(403, "viewer", False, "a condition of the token is not met"),
+    "token_replayed": Code(401, "viewer", False, "the token counts for one request, which was made"),
     "token_unsupported": Code(403, "viewer", False, "the token holds a restriction that cannot be evaluated here"),
     # Sessions, and the leases that they are served by.
     "session_unknown": Code(401, "viewer", False, "there is no such session any more"),
     "session_ended": Code(401, "viewer", False, "the session has ended"),
     "session_asset": Code(401, "viewer", False, "the session is for another asset"),
     "session_network": Code(401, "viewer", False, "the session is bound to another network"),
+    "binding_unavailable": Code(
+        503, "internal", False, "sessions are bound to the viewer's network here, and that cannot be told"
+    ),
     "session_shared": Code(401, "viewer", False, "the session is used from too many networks at once"),
     "too_many_streams": Code(409, "viewer", True, "as many streams are playing as are allowed at once"),
     "lease_unavailable": Code(503, "internal", True, "it cannot be found out in time whether the session may go on"),
     "auth_unavailable": Code(503, "internal", True, "the auth role does not answer"),
     # Playback and sign-in.
     "playback_denied": Code(403, "viewer", False, "the asset's policy does not let this viewer in"),
+    "embed_denied": Code(403, "viewer", False, "pages of this origin may not play the asset"),
     "password_wrong": Code(403, "viewer", True, "the password is wrong"),
     "sign_in_required": Code(401, "viewer", False, "this needs an account that is signed in"),
     "sign_in_failed": Code(401, "viewer", True, "there is no such account, or the password is wrong"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,13 @@ def token() -> None:
 @click.argument("asset")
 @click.option("--lifetime", type=click.IntRange(1), help="Seconds until it ends.  [setting: tokens.lifetime]")
 @click.option("--subject", help="Whom it is for: an opaque id, which everybody on the way can read.")
+@click.option(
+    "--carriage",
+    type=click.Choice(("path", "cookie", "header")),
+    default="path",
+    help="Where players carry it. In a cookie or a header it lives for tokens.short_life, and answers renew it.",
+    show_default=True,
+)
 @click.option("--method", "methods", multiple=True, help="A method it is for (GET); any, where none is given.")
 @click.option(
     "--network", "networks", multiple=True, help="A network it is for (203.0.113.0/24); any, where none is given."
@@ -44,6 +51,7 @@ def mint(
     asset: str,
     lifetime: int | None,
     subject: str | None,
+    carriage: str,
     methods: tuple[str, ...],
     networks: tuple[str, ...],
     url: str | None,
@@ -68,13 +76,17 @@ def mint(
         raise click.BadParameter(str(error), param_hint="--network") from None
     signer = keys.signer(settings, keys.configured(settings))
     session = secrets.token_bytes(tokens.SESSION)
-    expires = int(time.time()) + (lifetime or settings.tokens.lifetime)
+    expires, renewal = int(time.time()) + (lifetime or settings.tokens.lifetime), None
     if not (offline or settings.tokens.without_session):
         try:
             asked = port or (urlsplit(url).port if url else None)
         except ValueError:
             raise click.BadParameter("this is no address of a server", param_hint="--url") from None
-        session, expires = _registered(settings.auth_socket(asked), asset, lifetime, subject)
+        wish = {"asset": asset, "lifetime": lifetime, "subject": subject, "carriage": carriage}
+        session, cap = _registered(settings.auth_socket(asked), wish)
+        # Without a session nobody would renew it.
+        renewal = tokens.Renewal.by(carriage, settings.tokens.short_life)
+        expires = cap if renewal is None else min(int(time.time()) + renewal.add, cap)
     made = tokens.mint(
         signer,
         asset=asset,
@@ -83,12 +95,20 @@ def mint(
         subject=subject,
         methods=methods,
         networks=wanted,
+        renewal=renewal,
     )
     if url is None:
         click.echo(made)
         return
+    if carriage != "path":
+        click.echo(
+            f"{carriage:<10} {tokens.COOKIE}={made}"
+            if carriage == "cookie"
+            else f"{carriage:<10} {tokens.NAME}: {made}"
+        )
+    before = f"/t/{made}" if carriage == "path" else ""
     for name, leaf in (("HLS", "main.m3u8"), ("DASH", "main.mpd")):
-        click.echo(f"{name:<10} {url.rstrip('/')}/t/{made}/v/{asset}/{leaf}")
+        click.echo(f"{name:<10} {url.rstrip('/')}{before}/v/{asset}/{leaf}")
 
 
 def _look(verifier: Verifier, token: str, key: Key, covered: bytes, signature: bytes, known: Sequence[AnyKey]) -> None:
@@ -103,12 +123,11 @@ def _look(verifier: Verifier, token: str, key: Key, covered: bytes, signature: b
     verifier.remember(token, 2**62)
 
 
-def _registered(socket_path: Path, asset: str, lifetime: int | None, subject: str | None) -> tuple[bytes, int]:
+def _registered(socket_path: Path, wanted: Mapping[str, object]) -> tuple[bytes, int]:
     """A new session's id and its end; raises ``auth_unavailable``, or what the auth role has against it."""
     from streamgate.admin_client import Where
     from streamgate.errors import StreamGateError
 
-    wanted = {"asset": asset, "lifetime": lifetime, "subject": subject}
     try:
         told = Where(socket_path=socket_path).ask(
             "POST", "/sessions", {name: value for name, value in wanted.items() if value is not None}
@@ -146,9 +165,10 @@ def show(text: str, config_file: Path | None) -> None:
     try:
         known = keys.configured(load(config_file))
         verifier = cat.Verifier([key.verifying() for key in known])
-        key, covered, signature, digest, _ = verifier.covered(given)
+        key, covered, signature, digest, identity = verifier.covered(given)
         if not key.leased:
-            told["sha256"] = digest.hex()  # by which it can be revoked
+            # By either it can be revoked; by the second also as nobody here has seen it written yet.
+            told["sha256"], told["sha256_signed"] = digest.hex(), identity.hex()
             _look(verifier, given, key, covered, signature, known)
         believed = verifier.read(given)
         told["session"] = believed.session.hex()

@@ -13,6 +13,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -101,6 +102,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = kept
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Of processes that share a run (pytest-xdist) each finds the same tests left out: what one says is told."""
+    left_out: dict[str, list[str]] = getattr(node, "workeroutput", {}).get("left_out", {})
+    node.config.stash[_left_out].update(left_out)
+
+
 class _SkipPolicy:
     """Collects every skip with its reason."""
 
@@ -126,6 +134,9 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
+    if hasattr(session.config, "workeroutput"):
+        left_out: dict[str, list[str]] = session.config.stash[_left_out]
+        session.config.workeroutput["left_out"] = dict(left_out)
     # Before the terminal reporter prints its summary: what is set here decides the exit status.
     if session.exitstatus == pytest.ExitCode.OK and _forbidden(session.config):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED

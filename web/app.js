@@ -1,5 +1,6 @@
 // The page: a library of assets, one player, menus, numbers. State lives in the URL: #asset=…&player=…
 import { createPlayer, ENGINES, explain } from "./players.js";
+import { Gate } from "./gate.js";
 import { Meter } from "./meter.js";
 import { clock, drawEngines, drawFindings, drawLinks, element, fill } from "./panels.js";
 import { describeFailure } from "./words.js";
@@ -15,12 +16,17 @@ const libraries = {
   shaka: new URL("./shaka-player.compiled.js", import.meta.url).href,
 };
 
+// A page of one asset: whoever lets another site frame this one has not let it frame the others.
+const only = new URLSearchParams(location.search).get("asset");
+
 let assets = [];
 let shown = { asset: null, engine: null }; // what the stage holds
 let player = null;
 let rungChosen = null; // id of a rung; null: automatic
 let generation = 0; // rises with every load, so that answers which come late are dropped
+let failing = 0; // the generation whose failure is being looked into: one refusal makes many errors
 let pollTimer = 0;
+const gate = new Gate($("door"));
 
 // ---- state in the URL ----
 
@@ -28,15 +34,23 @@ const readHash = () => new URLSearchParams(location.hash.slice(1));
 
 function hashFor(asset, engine) {
   const state = new URLSearchParams();
+  const carriage = readHash().get("carriage");
   if (asset) state.set("asset", asset);
   if (engine) state.set("player", engine);
+  if (carriage) state.set("carriage", carriage); // of a gated video's token: path, header or cookie
   return `#${state}`;
 }
+
+/** What a link names that is not in the list: gated videos need not be. */
+const unlisted = (id) => ({
+  id, title: id, state: "ready", gated: !id.endsWith("~preview"), urls: { hls: `v/${id}/main.m3u8`, dash: `v/${id}/main.mpd` },
+});
 
 function follow() {
   const state = readHash();
   if (location.hash && !state.has("asset") && !state.has("player")) return; // an ordinary anchor
-  const asset = assets.find((item) => item.id === state.get("asset")) ?? assets.find((item) => item.state === "ready") ?? assets[0];
+  const named = only ?? state.get("asset");
+  const asset = assets.find((item) => item.id === named) ?? (named ? unlisted(named) : assets.find((item) => item.state === "ready") ?? assets[0]);
   const engine = ENGINES.find((item) => item.id === state.get("player") && item.usable()) ?? ENGINES.find((item) => item.usable());
   show(asset ?? null, engine ?? null);
 }
@@ -64,7 +78,7 @@ async function refresh() {
   try {
     const response = await fetch("assets.json", { cache: "no-cache" });
     if (!response.ok) throw new Error(`assets.json: ${response.status}`);
-    assets = (await response.json()).assets;
+    assets = (await response.json()).assets.filter((asset) => only === null || asset.id === only);
   } catch (error) {
     if (!assets.length) veil("The list of videos cannot be loaded. Trying again…");
     console.info(error);
@@ -90,10 +104,10 @@ function problem(title, detail) {
   $("problem-detail").textContent = detail ?? "";
 }
 
-async function show(asset, engine, again = false) {
+async function show(asset, engine, again = false, held = null) {
   if (!again && asset?.id === shown.asset?.id && asset?.state === shown.asset?.state && engine === shown.engine) return;
-  const resumeAt = asset?.id === shown.asset?.id && Number.isFinite(video.currentTime) ? video.currentTime : 0;
-  const playing = !video.paused && !video.ended;
+  const resumeAt = asset?.id === shown.asset?.id && Number.isFinite(video.currentTime) ? held?.position ?? video.currentTime : 0;
+  const playing = held?.playing ?? (!video.paused && !video.ended);
   shown = { asset, engine };
   const mine = ++generation;
   const old = player;
@@ -105,6 +119,7 @@ async function show(asset, engine, again = false) {
   drawStage();
   drawMenus();
   drawLibrary();
+  gate.close();
   if (!asset) return veil("No videos yet. Put a file into the folder that is served.");
   if (asset.state === "preparing") return veil("This video is being prepared. It starts by itself.");
   if (asset.state !== "ready") {
@@ -120,13 +135,15 @@ async function show(asset, engine, again = false) {
     else drawMenus();
   };
   try {
-    const made = await createPlayer(engine, video, report, libraries);
+    const playback = await gate.enter(asset, engine, readHash().get("carriage"));
+    if (mine !== generation) return;
+    const made = await createPlayer(engine, video, report, libraries, playback);
     if (mine !== generation) return made.destroy();
     player = made;
     meter.start(player);
-    await player.load(new URL(asset.urls[engine.manifest], document.baseURI).href);
+    await player.load(new URL((playback ?? asset).urls[engine.manifest], document.baseURI).href);
   } catch (error) {
-    if (mine === generation && !error.reported) failed(mine, { code: error.code ?? "player", detail: error.message });
+    if (mine === generation && !error.reported) failed(mine, { code: error.code ?? "player", detail: error.message, answer: error.answer });
     return;
   }
   if (mine !== generation) return;
@@ -138,8 +155,21 @@ async function show(asset, engine, again = false) {
 }
 
 async function failed(mine, failure) {
+  if (failing === mine) return;
+  failing = mine;
   meter.warned(failure);
-  const answer = (await explain(failure.url)) ?? (shown.engine && shown.asset ? await explain(shown.asset.urls[shown.engine.manifest]) : null);
+  const held = { position: video.currentTime, playing: !video.paused && !video.ended };
+  const { playback } = gate;
+  const { asset, engine } = shown;
+  let answer = failure.answer ?? null;
+  answer ??= await explain(failure.url, playback?.headers());
+  answer ??= await explain(new URL((playback ?? asset).urls[engine.manifest], document.baseURI), playback?.headers());
+  if (mine !== generation) return;
+  try {
+    if (!failure.answer && await gate.recover(answer, held.position)) return mine === generation && show(asset, engine, true, held);
+  } catch (error) {
+    answer = error.answer ?? answer;
+  }
   if (mine !== generation) return;
   const words = describeFailure(failure, answer);
   veil();

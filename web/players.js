@@ -1,4 +1,5 @@
-// Four players behind one small interface. Every adapter is made with (video, report) and offers
+// Four players behind one small interface. Every adapter is made with (video, report, playback), where playback is the
+// session of a gated video (see playback.js), and offers
 //   load(url)            resolves when the manifest is known
 //   rungs() audios() texts()   [{id, label, language?, height?, bandwidth?, active}]; rungs ascending by bandwidth
 //   setRung(id | null)   null: let the player choose
@@ -8,6 +9,7 @@
 //   destroy()
 // `report(kind, detail)` is called with kind "changed", "switched", "warning" or "error" (fatal).
 
+import { problemOf } from "./playback.js";
 import { DashJs } from "./players/dash.js";
 import { HlsJs } from "./players/hls.js";
 import { Native } from "./players/native.js";
@@ -47,21 +49,18 @@ export const ENGINES = [
   },
 ];
 
-/** Makes the adapter of an engine; `libraries` maps its `script` to a URL. */
-export async function createPlayer(engine, video, report, libraries) {
+/** Makes the adapter of an engine; `libraries` maps its `script` to a URL; `playback` is a gated video's session. */
+export async function createPlayer(engine, video, report, libraries, playback = null) {
   if (engine.script) await loadScript(libraries[engine.script]);
-  return new engine.adapter(video, report);
+  return new engine.adapter(video, report, playback);
 }
 
 /** Why a URL failed, in words: the server's problem document (RFC 9457) where it sent one. */
-export async function explain(url) {
+export async function explain(url, headers = {}) {
   if (!url || !/^https?:/.test(new URL(url, location.href).href)) return null;
   try {
-    const response = await fetch(url, { cache: "no-store", headers: { Range: "bytes=0-0" } });
-    if (response.ok) return null;
-    const type = response.headers.get("content-type") ?? "";
-    const problem = type.includes("problem+json") || type.includes("json") ? await response.json() : {};
-    return { status: response.status, code: problem.code ?? `http_${response.status}`, title: problem.title, detail: problem.detail };
+    const response = await fetch(url, { cache: "no-store", headers: { Range: "bytes=0-0", ...headers } });
+    return response.ok ? null : await problemOf(response);
   } catch {
     return { status: 0, code: "unreachable", detail: "The server cannot be reached." };
   }

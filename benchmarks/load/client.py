@@ -24,10 +24,15 @@ class LoadError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What is asked for, and how long the body must be; -1 is any length."""
+    """What is asked for, and how long the answer's body must be; -1 is any length.
+
+    ``header``, a line, and ``body`` are sent with it; neither has a tab or a line end in it.
+    """
 
     path: str
     length: int = -1
+    header: str = ""
+    body: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +79,9 @@ class Load:
     """One load: so many connections, each with one request under way, for so long.
 
     Targets are asked for in turn; with ``zipf`` > 0 the n-th with a weight of 1/n**zipf, drawn by ``seed``; with ``each``
-    every connection asks for its equal share of them, once and in order. ``rate`` is what each connection reads, in
-    bytes/s; ``watch`` are the processes whose CPU is told.
+    every connection asks for its equal share of them, once and in order; with ``own`` each for one alone, again and again.
+    ``rate`` is what each connection reads, in bytes/s; ``watch`` are the processes whose CPU is told. A ``unix`` socket counts,
+    and not ``port``.
     """
 
     port: int
@@ -92,6 +98,9 @@ class Load:
     tls: bool = False
     discard: bool = False
     each: bool = False
+    own: bool = False
+    unix: str = ""
+    method: str = "GET"
     core: int | None = None
     rate: int | None = None
     receive_buffer: int | None = None
@@ -108,14 +117,16 @@ class Load:
         program = build()
         folder = tempfile.TemporaryDirectory(prefix="streamgate-load-")
         targets = Path(folder.name) / "targets"
-        targets.write_text("".join(f"{target.path}\t{target.length}\n" for target in self.targets))
+        rows = ((each.path, str(each.length), each.header, each.body) for each in self.targets)
+        targets.write_text("".join("\t".join(row) + "\n" for row in rows))
         options = ["--port", self.port, "--targets", targets]
-        for name in ("seconds", "connections", "warmup", "errors", "zipf", "seed", "status"):
+        for name in ("seconds", "connections", "warmup", "errors", "zipf", "seed", "status", "method"):
             options += [f"--{name}", getattr(self, name)]
         for name in ("requests", "core", "rate", "receive_buffer", "per_connection"):
             if (value := getattr(self, name)) is not None:
                 options += [f"--{name.replace('_', '-')}", value]
-        options += [f"--{name}" for name in ("tls", "discard", "each") if getattr(self, name)]
+        options += ["--unix", self.unix] if self.unix else []
+        options += [f"--{name}" for name in ("tls", "discard", "each", "own") if getattr(self, name)]
         options += [option for header in self.headers for option in ("--header", header)]
         options += [option for pid in self.watch for option in ("--watch", pid)]
         return Running([str(program), *map(str, options)], self.warmup + self.seconds + _GRACE_S, folder)

@@ -1,6 +1,8 @@
 /* A bounded HTTP/1.1 load client: one thread, epoll, N keep-alive connections with one request under way on each.
  *
- *   load --port P --targets FILE [options]        FILE: lines "path[ TAB body-length]"; no length, or -1: any
+ *   load --port P --targets FILE [options]        FILE: lines "path[ TAB body-length[ TAB header[ TAB body]]]"
+ *
+ * A length of -1, or none, is any; header and body are sent with that request.
  *
  * It ends after --seconds, or --requests, or --errors, whatever comes first, and prints one JSON object. Latency runs from
  * writing a request to the last byte of its answer. Only what completes between warm-up and end is counted, so that by
@@ -22,6 +24,7 @@
 #include <strings.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -38,12 +41,12 @@ struct connection {
 };
 
 static struct {
-    const char *address, *targets, *name;
-    int port, connections, status, tls, core, discard, each, receive_buffer, per_connection;
+    const char *address, *targets, *name, *path, *method;
+    int port, connections, status, tls, core, discard, each, own, receive_buffer, per_connection;
     double seconds, warmup, zipf;
     uint64_t requests, errors, seed, rate;
     char *headers;
-} opt = {.address = "127.0.0.1", .name = "localhost", .connections = 64, .status = 200, .core = -1, .seconds = 3,
+} opt = {.address = "127.0.0.1", .name = "localhost", .method = "GET", .connections = 64, .status = 200, .core = -1, .seconds = 3,
          .requests = UINT64_MAX, .errors = 100, .seed = 1};
 
 static struct target *targets; static size_t target_count;
@@ -100,15 +103,19 @@ static void read_targets(void) {
     while ((n = getline(&line, &room, file)) > 0) {
         if (line[n - 1] == '\n') line[--n] = 0;
         if (!n) continue;
-        char *tab = strchr(line, '\t');
-        if (tab) *tab = 0;
+        char *rest = line, *columns[4] = {NULL};
+        for (int k = 0; k < 4 && rest; k++) columns[k] = strsep(&rest, "\t");
         if (!(target_count & (target_count - 1))) {  // room doubles at each power of two
             targets = realloc(targets, (target_count ? target_count * 2 : 1) * sizeof *targets);
             if (!targets) die("memory");
         }
         struct target *t = &targets[target_count++];
-        t->body = tab ? atol(tab + 1) : -1;
-        int size = asprintf(&t->request, "GET %s HTTP/1.1\r\nHost: %s:%d\r\n%s\r\n", line, opt.name, opt.port, opt.headers);
+        t->body = columns[1] ? atol(columns[1]) : -1;
+        const char *header = columns[2] ? columns[2] : "", *body = columns[3] ? columns[3] : "";
+        char length[40] = "";
+        if (strcmp(opt.method, "GET")) snprintf(length, sizeof length, "Content-Length: %zu\r\n", strlen(body));
+        int size = asprintf(&t->request, "%s %s HTTP/1.1\r\nHost: %s:%d\r\n%s%s%s%s\r\n%s", opt.method, columns[0], opt.name,
+                            opt.port, opt.headers, length, header, *header ? "\r\n" : "", body);
         if (size < 0) die("memory");
         t->size = (size_t)size;
     }
@@ -137,6 +144,7 @@ static void draw_targets(void) {
 /* What to ask for next; NULL where nothing is left to ask. */
 static const struct target *choose(struct connection *c) {
     if (started >= opt.requests) return NULL;
+    if (opt.own) return &targets[c->number % target_count];
     if (!opt.each) return opt.zipf == 0 ? &targets[drawn++ % target_count] : &targets[draws[drawn++ % DRAWS]];
     size_t share = target_count / (size_t)opt.connections;
     return c->next < share ? &targets[c->number * share + c->next++] : NULL;
@@ -165,23 +173,25 @@ static void fail(struct connection *c, enum failure kind, const char *detail) {
 }
 
 static void open_connection(struct connection *c) {
-    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)opt.port)};
+    struct sockaddr_in inet = {.sin_family = AF_INET, .sin_port = htons((uint16_t)opt.port)};
+    struct sockaddr_un local = {.sun_family = AF_UNIX};
+    const struct sockaddr *to = opt.path ? (void *)&local : (void *)&inet;
     struct epoll_event event = {.events = EPOLLOUT, .data.ptr = c};
     int yes = 1;
-    if (inet_pton(AF_INET, opt.address, &to.sin_addr) != 1) die("not an IPv4 address");
-    c->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (inet_pton(AF_INET, opt.address, &inet.sin_addr) != 1) die("not an IPv4 address");
+    if (opt.path) strncpy(local.sun_path, opt.path, sizeof local.sun_path - 1);
+    c->fd = socket(to->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (c->fd < 0) die("socket");
     active++;
-    setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
+    if (!opt.path) setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
     if (opt.receive_buffer) setsockopt(c->fd, SOL_SOCKET, SO_RCVBUF, &opt.receive_buffer, sizeof opt.receive_buffer);
     c->state = CONNECTING;
     c->events = EPOLLOUT;
     c->opened = now();
-    c->taken = 0;
-    c->served = 0;
+    c->taken = 0, c->served = 0;
     if (epoll_ctl(poller, EPOLL_CTL_ADD, c->fd, &event)) die("epoll_ctl");
     opened++;
-    if (connect(c->fd, (struct sockaddr *)&to, sizeof to) && errno != EINPROGRESS) fail(c, CONNECT, strerror(errno));
+    if (connect(c->fd, to, opt.path ? sizeof local : sizeof inet) && errno != EINPROGRESS) fail(c, CONNECT, strerror(errno));
 }
 
 /* Bytes written or read; 0: the other side ended; -1: not now; -2: failed. */
@@ -221,19 +231,15 @@ static void begin_request(struct connection *c, uint64_t at) {
     started++;
     c->state = SENDING;
     c->sent = c->have = 0;
-    c->left = -1;
-    c->closes = 0;
-    c->began = at;
+    c->left = -1, c->closes = 0, c->began = at;
     send_request(c);
 }
 
 static void finish(struct connection *c) {
     uint64_t at = now(), took = at - c->began;
-    all_requests++;
-    c->served++;
+    all_requests++, c->served++;
     if (counting) {
-        c->completions++;
-        requests++;
+        c->completions++, requests++;
         latency_sum += took;
         if (took > latency_max) latency_max = took;
         histogram[bucket(took)]++;
@@ -359,8 +365,7 @@ static int by_value(const void *a, const void *b) {
 }
 
 static void report(double seconds, double cpu) {
-    uint64_t *served = malloc((size_t)opt.connections * sizeof *served);
-    if (!served) die("memory");
+    uint64_t served[opt.connections];
     for (int n = 0; n < opt.connections; n++) served[n] = connections[n].completions;
     qsort(served, (size_t)opt.connections, sizeof *served, by_value);
     double mean = requests ? (double)latency_sum / 1e9 / (double)requests : 0, server = 0;
@@ -376,7 +381,6 @@ static void report(double seconds, double cpu) {
            server);
     for (int n = 0; n < FAILURES; n++) printf("%s\"%s\": %lu", n ? ", " : "", FAILURE[n], failures[n]);
     printf("}, \"first_error\": \"%s\"}\n", first_failure);
-    free(served);
 }
 
 /* Where a connection was ended, by either side or by an error, another takes its place. */
@@ -430,15 +434,17 @@ static void add_header(const char *text) {
 
 static void options(int argc, char **argv) {
     static const struct option known[] = {
-        {"address", 1, 0, 'a'},     {"port", 1, 0, 'p'},     {"name", 1, 0, 'n'},           {"connections", 1, 0, 'c'},
-        {"targets", 1, 0, 't'},     {"seconds", 1, 0, 's'},  {"warmup", 1, 0, 'w'},         {"requests", 1, 0, 'r'},
-        {"errors", 1, 0, 'e'},      {"zipf", 1, 0, 'z'},     {"seed", 1, 0, 'd'},           {"header", 1, 0, 'h'},
-        {"status", 1, 0, 'u'},      {"tls", 0, 0, 'T'},      {"core", 1, 0, 'C'},           {"discard", 0, 0, 'D'},
-        {"rate", 1, 0, 'R'},        {"each", 0, 0, 'E'},     {"receive-buffer", 1, 0, 'b'}, {"per-connection", 1, 0, 'k'},
-        {"watch", 1, 0, 'W'},       {0, 0, 0, 0}};
+        {"address", 1, 0, 'a'}, {"port", 1, 0, 'p'}, {"name", 1, 0, 'n'}, {"connections", 1, 0, 'c'},
+        {"targets", 1, 0, 't'}, {"seconds", 1, 0, 's'}, {"warmup", 1, 0, 'w'}, {"requests", 1, 0, 'r'},
+        {"errors", 1, 0, 'e'}, {"zipf", 1, 0, 'z'}, {"seed", 1, 0, 'd'}, {"header", 1, 0, 'h'}, {"status", 1, 0, 'u'},
+        {"tls", 0, &opt.tls, 1}, {"core", 1, 0, 'C'}, {"discard", 0, &opt.discard, 1}, {"rate", 1, 0, 'R'},
+        {"each", 0, &opt.each, 1}, {"receive-buffer", 1, 0, 'b'}, {"per-connection", 1, 0, 'k'}, {"watch", 1, 0, 'W'},
+        {"unix", 1, 0, 'U'}, {"method", 1, 0, 'M'}, {"own", 0, &opt.own, 1}, {0, 0, 0, 0}};
     opt.headers = strdup("");
     for (int o; (o = getopt_long(argc, argv, "", known, NULL)) != -1;) switch (o) {
         case 'a': opt.address = optarg; break;
+        case 'U': opt.path = optarg; break;
+        case 'M': opt.method = optarg; break;
         case 'p': opt.port = atoi(optarg); break;
         case 'n': opt.name = optarg; break;
         case 'c': opt.connections = atoi(optarg); break;
@@ -451,18 +457,16 @@ static void options(int argc, char **argv) {
         case 'd': opt.seed = strtoull(optarg, NULL, 10); break;
         case 'h': add_header(optarg); break;
         case 'u': opt.status = atoi(optarg); break;
-        case 'T': opt.tls = 1; break;
+        case 0: break;
         case 'C': opt.core = atoi(optarg); break;
-        case 'D': opt.discard = 1; break;
         case 'R': opt.rate = strtoull(optarg, NULL, 10); break;
         case 'b': opt.receive_buffer = atoi(optarg); break;
         case 'k': opt.per_connection = atoi(optarg); break;
-        case 'E': opt.each = 1; break;
         case 'W': if (watched_count < WATCHED) watched[watched_count++] = atoi(optarg); break;
         default: exit(2);
     }
-    if (!opt.port || !opt.targets || opt.connections < 1 || opt.seconds <= 0)
-        refuse("--port, --targets, at least one connection and some time");
+    if ((!opt.port && !opt.path) || !opt.targets || opt.connections < 1 || opt.seconds <= 0)
+        refuse("--port or --unix, --targets, at least one connection and some time");
 }
 
 int main(int argc, char **argv) {

@@ -10,7 +10,7 @@ import secrets
 import socket
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,14 +75,24 @@ class Ours(Server):
         ends = int(time.time()) + _LIFETIME_S
         return tokens.mint(self.key, asset=asset, session=session or secrets.token_bytes(16), expires=ends)
 
+    def session(self, asset: str) -> bytes:
+        """A session that the auth role knows."""
+        told = json.loads(self._ask(f"data/auth-{self.plain}.sock", "POST", "/sessions", {"asset": asset}))
+        return bytes.fromhex(told["session"])
+
     def admin(self, method: str, path: str, body: object = None) -> bytes:
         """Ask the operator's listener; raises RuntimeError where it refuses."""
+        return self._ask("admin.sock", method, path, body)
+
+    def _ask(self, name: str, method: str, path: str, body: object) -> bytes:
         asking = http.client.HTTPConnection("localhost")
         asking.sock = socket.socket(socket.AF_UNIX)
         try:
             asking.sock.settimeout(30)
-            asking.sock.connect(str(self.folder / "admin.sock"))
-            asking.request(method, path, None if body is None else json.dumps(body))
+            asking.sock.connect(str(self.folder / name))
+            asking.request(
+                method, path, None if body is None else json.dumps(body), {"Content-Type": "application/json"}
+            )
             answer = asking.getresponse()
             told = answer.read()
         finally:
@@ -112,11 +122,12 @@ def ours(
     workers: int = 1,
     settings: Sections | None = None,
     environment: Mapping[str, str] | None = None,
+    prepare: Callable[[Path], None] | None = None,
 ) -> Iterator[Ours]:
     """StreamGate on ``assets``, a folder or a store's address: with a token for ``asset`` where ``gated``, with nothing
     kept without ``tiers``.
 
-    ``settings`` are laid over those chosen here.
+    ``settings`` are laid over those chosen here. ``prepare`` may put something into the data folder.
     """
     with folder() as own:
         port = free_port()
@@ -138,6 +149,9 @@ def ours(
         (own / "streamgate.toml").write_text(toml(chosen))
         server.key = _key(own / "keys")
         server.token = server.mint(asset) if gated else ""
+        if prepare is not None:
+            (own / "data").mkdir()
+            prepare(own / "data")
         with stopped(server):
             command: list[Word] = [sys.executable, "-m", "streamgate.cli", "serve", assets]
             server.run(

@@ -23,8 +23,9 @@ from streamgate.storage.objects.remote import RemoteSource
 _ROOM_S = 5.0
 # So long an answer waits for who had it asked for ahead, if it is an error.
 _UNHEARD_S = 2.0
-# Who reads is woken for this much, or for all that he wants: what fails before still has its proper status.
-_STEP = 256 * 1024
+# Who reads is woken for this much, or for all that he wants: what fails before the first still has its proper status.
+_FIRST = 256 * 1024
+_STEP = 512 * 1024
 _log = get_logger("edge.origin")
 
 
@@ -155,7 +156,8 @@ class Extents:
                 continue
             self._memory.used(extent)
             try:
-                upto = min(end, await extent.available(at, min(_STEP, end - at)))
+                step = _STEP if at > offset else _FIRST
+                upto = min(end, await extent.available(at, min(step, end - at)))
             except StreamGateError:
                 self.drop(extent)
                 raise

@@ -24,7 +24,8 @@ from streamgate.storage.objects.remote import RemoteSource
 _QUESTION = struct.Struct("<QQQQ")  # offset and length of the range, and of its window
 _TRIES = 8
 _PAUSE_S = 0.005
-_PATIENCE_S = 20.0  # the reader's own deadlines are shorter, so it is the reader that hangs
+_ALIVE_S = 1.0  # who reads says so often that it lives, if it has nothing else to say
+_SILENT_S = 10.0  # one that said nothing for too long is not asked again before that
 _IDLE_S = 20.0  # so long after its last use a source is let go of
 _PEER = struct.Struct("3i")
 _MOST_DETAIL = 1024
@@ -44,19 +45,27 @@ class _Source:
         self.idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
         self.used = 0.0
         self.readers = 0
+        # What this process reads by itself while who reads for all says nothing, and until when.
+        self.alone: Extents | None = None
+        self.alone_until = 0.0
         self.settling = asyncio.Lock()
+
+
+class _Silent(Exception):
+    """The process that reads it for all says nothing: it hangs, or was stopped."""
 
 
 class Origin:
     """Reads sources for whoever cuts segments. ``machine`` tells those apart that share nothing: all processes of a node
-    have the same. ``pool`` is where those who cut work.
+    have the same. ``pool`` is where those who cut work. A reader that says nothing for ``silence`` seconds is done without.
     """
 
-    def __init__(self, machine: str, memory: Memory, pool: Pool, telemetry: Telemetry) -> None:
+    def __init__(self, machine: str, memory: Memory, pool: Pool, telemetry: Telemetry, silence: float = 3.0) -> None:
         self.pool = pool
         self._machine = machine
         self._memory = memory
         self._telemetry = telemetry
+        self._silence = silence
         self._sources: dict[str, _Source] = {}
         self._sweeping: asyncio.TimerHandle | None = None
         telemetry.watch("origin_held_bytes", lambda: memory.bytes)
@@ -85,7 +94,7 @@ class Origin:
         at, end = offset, offset + length
         try:
             for _ in range(_TRIES):
-                extents = held.extents or await self._settle(held, source)
+                extents = held.extents or _alone(held) or await self._settle(held, source)
                 try:
                     asked = (
                         extents.read(at, end - at, window)
@@ -96,11 +105,15 @@ class Origin:
                         yield piece
                         at += len(piece)
                     return
+                except _Silent:
+                    _log.warning("who reads a source for all says nothing; it is read without it", source=source.name)
+                    held.alone = held.alone or Extents(source, self._memory, self._telemetry)
+                    held.alone_until = asyncio.get_running_loop().time() + _SILENT_S
+                    _hang_up(held)
                 except (ConnectionError, asyncio.IncompleteReadError, RuntimeError):
                     # Who read it has gone, and all connections to it are as dead (a write to one is uvloop's RuntimeError);
                     # or it does not listen yet.
-                    while held.idle:
-                        held.idle.pop()[1].close()
+                    _hang_up(held)
                     await asyncio.sleep(_PAUSE_S)
             raise StreamGateError("fill_lost", f"{source.name}: who reads it changes too often")
         finally:
@@ -109,8 +122,9 @@ class Origin:
     def forget(self) -> None:
         """Have what is asked for from now on read anew."""
         for held in self._sources.values():
-            if held.extents is not None:
-                held.extents.forget()
+            for extents in (held.extents, held.alone):
+                if extents is not None:
+                    extents.forget()
 
     def close(self) -> None:
         """End everything."""
@@ -142,14 +156,15 @@ class Origin:
     async def _asked(
         self, held: _Source, source: RemoteSource, offset: int, length: int, window: tuple[int, int]
     ) -> AsyncIterator[bytes]:
-        """What the process says that reads it. Raises ConnectionError and IncompleteReadError where that one has gone."""
+        """What the process says that reads it. Raises ConnectionError and IncompleteReadError where that one has gone,
+        :class:`_Silent` where it says nothing."""
         reader, writer = held.idle.pop() if held.idle else await self._connect(source)
         good = False
         try:
             writer.write(_QUESTION.pack(offset, length, *window))
             left = length
             while left:
-                size, piece = await _part(reader, source)
+                size, piece = await _part(reader, self._silence)
                 if size < 0:
                     code, _, detail = piece.decode("utf-8", "replace").partition(" ")
                     good = True
@@ -201,10 +216,21 @@ class Origin:
         held = self._sources.pop(key)
         if held.server is not None:
             held.server.close()
-        if held.extents is not None:
-            held.extents.close()
+        for extents in (held.extents, held.alone):
+            if extents is not None:
+                extents.close()
         for writer in (*held.clients, *(writer for _, writer in held.idle)):
             writer.close()
+
+
+def _alone(held: _Source) -> Extents | None:
+    """What this process reads by itself for now."""
+    return held.alone if asyncio.get_running_loop().time() < held.alone_until else None
+
+
+def _hang_up(held: _Source) -> None:
+    while held.idle:
+        held.idle.pop()[1].close()
 
 
 async def _answer(held: _Source, extents: Extents, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -216,6 +242,7 @@ async def _answer(held: _Source, extents: Extents, reader: asyncio.StreamReader,
             offset, length, *window = _QUESTION.unpack(await reader.readexactly(_QUESTION.size))
             held.used = asyncio.get_running_loop().time()
             held.readers += 1
+            alive = asyncio.ensure_future(_alive(writer))
             try:
                 async for piece in extents.read(offset, length, (window[0], window[1])):
                     for at in range(0, len(piece), _PIECE):
@@ -228,6 +255,7 @@ async def _answer(held: _Source, extents: Extents, reader: asyncio.StreamReader,
                 writer.write(struct.pack("<i", -len(told)) + told)
                 await writer.drain()
             finally:
+                alive.cancel()
                 held.readers -= 1
     except (ConnectionError, asyncio.IncompleteReadError, RuntimeError):
         pass  # it has gone; uvloop says so by a RuntimeError
@@ -237,14 +265,25 @@ async def _answer(held: _Source, extents: Extents, reader: asyncio.StreamReader,
             writer.close()
 
 
-async def _part(reader: asyncio.StreamReader, source: RemoteSource) -> tuple[int, bytes]:
-    """The next part of an answer, its size negative where it is an error; raises ``fill_lost`` where none comes."""
+async def _alive(writer: asyncio.StreamWriter) -> None:
+    """Say now and then that we live, where nothing else is on its way."""
+    while True:
+        await asyncio.sleep(_ALIVE_S)
+        if not writer.is_closing() and not writer.transport.get_write_buffer_size():
+            writer.write(struct.pack("<i", 0))
+
+
+async def _part(reader: asyncio.StreamReader, silence: float) -> tuple[int, bytes]:
+    """The next part of an answer, its size negative where it is an error; raises :class:`_Silent` where none comes."""
+    size = 0
     try:
-        async with asyncio.timeout(_PATIENCE_S):
-            (size,) = struct.unpack("<i", await reader.readexactly(4))
+        while not size:
+            async with asyncio.timeout(silence):
+                (size,) = struct.unpack("<i", await reader.readexactly(4))
+        async with asyncio.timeout(silence):
             return size, await reader.readexactly(abs(size))
     except TimeoutError:
-        raise StreamGateError("fill_lost", f"{source.name}: the process that reads it does not answer") from None
+        raise _Silent from None
 
 
 def _socket() -> socket.socket:

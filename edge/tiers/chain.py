@@ -66,6 +66,7 @@ class Tiers:
             telemetry,
             retry=settings.disk_retry,
             patience=settings.disk_patience,
+            direct=settings.disk_direct,
         )
         self.disk.on_loss = self.memory.forget
         # Coded forms of what is no media: the hot path has no business with them.
@@ -123,8 +124,10 @@ class Tiers:
 
         Raises what ``key`` failed with a moment ago: to be made anew, perhaps, so what there is goes first.
         """
-        if deep:
-            await self._fills.settled(key)
+        if deep and (made := await self._fills.settled(key)) is not None and made.generation == generation:
+            # No disk is in the way of what is in memory.
+            self._telemetry.count("tier_hits", tier=tier_of(made))
+            return made, tier_of(made)
         tiers = self._deep if deep else self._shallow
         for at, tier in enumerate(tiers):
             entry = await tier.lookup(key)

@@ -7,32 +7,41 @@ finds it locked, and the lock ends with the process that holds it, however that 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import itertools
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from edge.tiers.objects import ADDRESS, HEADER
 from streamgate.native import slabs
 
 _TRIES = 16
+# Bytes from which on a write goes past the page cache: to find room there costs more than all else, and most of what is
+# stored nobody asks for again.
+_LARGE = 256 * 1024
 _numbers = itertools.count()
 
 
 class Claim:
     """An open growing file: to be written where it ``leads``, else another process's, which listens on ``address``.
 
-    ``number`` is that of the last purge that its process knew of when it was begun.
+    ``number`` is that of the last purge that its process knew of when it was begun. ``direct``: what is large goes past the
+    page cache, where the file system can do that.
     """
 
-    __slots__ = ("__weakref__", "_given_up", "address", "begun", "fd", "leads", "number", "path")
+    __slots__ = ("__weakref__", "_given_up", "address", "begun", "direct", "fd", "leads", "number", "path")
 
-    def __init__(self, fd: int, path: Path, leads: bool, address: str, number: int = 0) -> None:
+    def __init__(
+        self, fd: int, path: Path, leads: bool, address: str, number: int = 0, *, direct: bool = False
+    ) -> None:
         self.fd = fd
         self.path = path
         self.leads = leads
         self.address = address
         self.number = number
+        self.direct = direct
         # Somebody works on it, and will give it up.
         self.begun = False
         self._given_up = False
@@ -43,6 +52,9 @@ class Claim:
 
     def write(self, data: bytes | memoryview, at: int, crc: int = 0) -> int:
         """Write part of the body, and go on with its CRC-32; raises OSError."""
+        if self.direct and len(data) >= _LARGE:
+            with contextlib.suppress(_Unable), _past_the_cache(self.fd) as direct:
+                return slabs.write(self.fd, data, HEADER + at, crc, direct)
         return slabs.write(self.fd, data, HEADER + at, crc)
 
     def abandoned(self) -> bool:
@@ -62,16 +74,22 @@ class Claim:
                 if os.stat(self.path).st_ino == os.fstat(self.fd).st_ino:
                     self.path.unlink()
 
+    def published(self) -> None:
+        """It ended as an object: the name is no claim's any more."""
+        self._given_up = True
+
     def __del__(self) -> None:
         os.close(self.fd)
 
 
 class Claims:
-    """The growing files in ``folder``; ``address`` is where this process tells others how far its own are."""
+    """The growing files in ``folder``; ``address`` is where this process tells others how far its own are. ``direct``: see
+    :class:`Claim`."""
 
-    def __init__(self, folder: Path, address: str = "") -> None:
+    def __init__(self, folder: Path, address: str = "", *, direct: bool = False) -> None:
         self._folder = folder
         self.address = address
+        self._direct = direct
 
     def clear(self) -> None:
         """Remove all leftovers; for the first process of a node only, while there is no other."""
@@ -95,12 +113,11 @@ class Claims:
                 found = Claim(fd, path, False, address, int(known or 0))
                 if not found.abandoned():
                     return found
-            if made is not None and made.exists():
-                return None
             claim = self._begin(path, number)
             if claim is None:
                 continue
-            if made is not None and made.exists():  # whoever led before was quick
+            # Looked for only now: whoever led before may have been quick, and most of the time there is none.
+            if made is not None and made.exists():
                 claim.give_up()
                 return None
             return claim
@@ -122,7 +139,28 @@ class Claims:
             raise
         finally:
             own.unlink()
-        return Claim(fd, path, True, self.address, number)
+        return Claim(fd, path, True, self.address, number, direct=self._direct)
+
+
+class _Unable(Exception):
+    """The file system has no writes past the page cache."""
+
+
+@contextlib.contextmanager
+def _past_the_cache(fd: int) -> Iterator[int]:
+    """The same file, opened with O_DIRECT (open(2)); raises :class:`_Unable`, also for EINVAL within."""
+    try:
+        direct = os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_DIRECT | os.O_CLOEXEC)
+    except OSError as error:
+        raise _Unable from error
+    try:
+        yield direct
+    except OSError as error:
+        if error.errno == errno.EINVAL:
+            raise _Unable from error
+        raise
+    finally:
+        os.close(direct)
 
 
 def _stale(path: Path, fd: int) -> bool:

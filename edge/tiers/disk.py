@@ -41,7 +41,8 @@ class DiskTier:
     """Objects in ``folder``, at most ``budget`` bytes of them; 0: no disk tier.
 
     Where the disk cannot be written, nothing more is stored until ``retry`` seconds have passed; what is there is served.
-    One that takes longer than ``patience`` seconds for one call is left alone for as long.
+    One that takes longer than ``patience`` seconds for one call is left alone for as long. ``direct``: what is large is
+    written past the page cache, and read into it when it is first asked for.
     """
 
     name = "disk"
@@ -55,6 +56,7 @@ class DiskTier:
         *,
         retry: float = 30.0,
         patience: float = 4.0,
+        direct: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.folder = folder / "cache" / _FORMAT
@@ -62,6 +64,7 @@ class DiskTier:
         self._pool = pool
         self._telemetry = telemetry
         self._retry = retry
+        self._direct = direct
         self._clock = clock
         self._off_until = float("-inf")
         self._ledger: Ledger | None = None
@@ -209,8 +212,12 @@ class DiskTier:
             target = self._path(key)
 
             def publish() -> None:
-                target.parent.mkdir(exist_ok=True)
-                os.rename(claim.path, target)
+                try:
+                    os.rename(claim.path, target)
+                except FileNotFoundError:
+                    target.parent.mkdir(exist_ok=True)
+                    os.rename(claim.path, target)
+                claim.published()
 
             with self._publishing:
                 if claim.given_up or self.purges.since(key, entry.born, claim.number):
@@ -316,7 +323,10 @@ class DiskTier:
         try:
             for name in ("objects", "fills"):
                 (self.folder / name).mkdir(mode=0o700, parents=True, exist_ok=True)
-            claims = Claims(self.folder / "fills", self.address)
+            for number in range(256):
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(self.folder / "objects" / f"{number:02x}")
+            claims = Claims(self.folder / "fills", self.address, direct=self._direct)
             ledger = Ledger(self.folder, self.budget, claims.clear)
         except OSError as error:
             self.failed(error)
@@ -348,6 +358,7 @@ class DiskTier:
         except Corrupt as corrupt:
             self.corrupt(path.name, str(corrupt))
             return None
+        entry.body.load()
         entry.body.on_failure = partial(self._lost, key)
         if self._ledger is not None:
             self._ledger.hit(path.name)

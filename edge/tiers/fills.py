@@ -124,13 +124,19 @@ class Fills:
                 raise StreamGateError(body.error.code, body.error.detail)
         return None
 
-    async def settled(self, key: str) -> None:
-        """Return when what this process has made of ``key``, and viewers may have had to the last byte, is on the disk."""
+    async def settled(self, key: str) -> Entry | None:
+        """What this process has made of ``key``, and viewers may have had to the last byte, if all of it is in memory; else
+        None, when it is on the disk."""
         flight = self._flights.get(key)
-        if flight is not None and flight.done() and not flight.cancelled() and flight.exception() is None:
-            entry = flight.result()
-            if entry is not None and isinstance(entry.body, Growing) and entry.body.written == entry.size:
-                await entry.body.beyond_stored(entry.size - 1)
+        if flight is None or not flight.done() or flight.cancelled() or flight.exception() is not None:
+            return None
+        entry = flight.result()
+        if entry is None or not isinstance(entry.body, Growing) or entry.body.written != entry.size:
+            return None
+        if entry.body.at_hand(0, entry.size) is not None:
+            return entry
+        await entry.body.beyond_stored(entry.size - 1)
+        return None
 
     def detach(self, meant: Callable[[str], bool]) -> list[str]:
         """Let nobody else join the flights of the keys that are ``meant``; which they are. Who has joined goes on."""

@@ -65,6 +65,7 @@ class Ledger:
             for name in ("presence", "lock", "keeper", "ledger"):
                 self._files[name] = os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             self._fd = self._files["ledger"]
+            self._known = {str(folder / name): os.fstat(fd).st_ino for name, fd in self._files.items()}
             with self._threads, self._file_lock():
                 self.first = self._alone()
                 self._slots = int(min(max(self.budget // _TYPICAL, _LEAST), _MOST))
@@ -132,7 +133,9 @@ class Ledger:
         if size > self.budget // 8:
             return False
         with self._changing():
-            self._forget(digest)
+            # Both queues are read for that: not for what is new.
+            if self.path(digest).exists():
+                self._forget(digest)
             while self._bytes + size > self.budget and self._bytes:
                 self._evict()
             publish()
@@ -160,8 +163,8 @@ class Ledger:
         fcntl.flock(self._files["lock"], fcntl.LOCK_EX)
         try:
             # Who made the folder anew has other files, and knows nothing of a lock on ours.
-            for name, fd in self._files.items():
-                if os.stat(self._folder / name).st_ino != os.fstat(fd).st_ino:
+            for path, number in self._known.items():
+                if os.stat(path).st_ino != number:
                     raise FileNotFoundError(errno.ENOENT, "the folder was made anew", str(self._folder))
             yield
         finally:

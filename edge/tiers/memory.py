@@ -48,6 +48,8 @@ class MemoryTier:
         self._pool = pool
         self._taking: set[str] = set()
         self.purges = Purges()
+        # Whose answers depend on who asks: the hot path is to leave them to others.
+        self.guarded: Callable[[str], bool] = lambda _: False
         self._files: weakref.WeakValueDictionary[str, FileBody] = weakref.WeakValueDictionary()
 
     async def lookup(self, key: str) -> Entry | None:
@@ -93,7 +95,7 @@ class MemoryTier:
             if verdict == "hard":
                 return False
             entry = replace(entry, stale=True) if verdict else entry
-        if entry.stale:
+        if entry.stale or self.guarded(key):
             # Who asks for it next is to be noticed.
             terms = replace(terms, until=0)
         made = stored(entry, terms, self._cors, self._compress_min)
@@ -104,6 +106,11 @@ class MemoryTier:
         if kept and isinstance(body, FileBody):
             self._files[key] = body
         return kept
+
+    def forget_below(self, beginning: str) -> None:
+        """Forget all whose keys begin so."""
+        for key in self.index.keys(beginning.encode()):
+            self.index.remove(key)
 
     def forget(self, key: str, body: FileBody) -> None:
         """Let go of an entry whose body is this one."""

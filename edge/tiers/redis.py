@@ -59,6 +59,9 @@ class Writes(Protocol):
 
     circuit: Circuit
 
+    async def get(self, key: str) -> bytes | None:
+        """The value, or None where there is none."""
+
     async def put(self, key: str, value: bytes, ttl: float | None = None) -> None:
         """Set a value."""
 

@@ -11,7 +11,7 @@ import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from streamgate.errors import StreamGateError
@@ -91,7 +91,7 @@ def verify(token: str, keys: Mapping[str, bytes], *, issuer: str, audience: str,
     parts = token.split(".") if len(token) <= MAX_LENGTH else []
     if len(parts) != 3 or not all(_PART.fullmatch(part) for part in parts):
         raise _wrong("it is no access token")
-    header, claims, signature = _object(parts[0]), parts[1], _decode(parts[2])
+    header, claims, signature = _header(parts[0]), parts[1], _decode(parts[2])
     if header.get("alg") != "EdDSA" or header.get("typ") != TYPE or "crit" in header:
         raise _wrong("it is no access token of this kind")
     kid = header.get("kid")
@@ -134,9 +134,15 @@ def _nacl() -> ModuleType:
     return nacl.signing
 
 
+@lru_cache(64)
+def _header(part: str) -> dict[str, Any]:
+    """A header is that of all tokens of its key."""
+    return _object(part)
+
+
 def _object(part: str) -> dict[str, Any]:
     try:
-        told = json.loads(_decode(part), object_pairs_hook=_once, parse_constant=_never)
+        told = _READER.decode(_decode(part).decode())
     except (ValueError, RecursionError):
         raise _wrong("it is no access token") from None
     if not isinstance(told, dict):
@@ -153,6 +159,9 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _never(text: str) -> Any:
     raise ValueError(f"{text} is no JSON")
+
+
+_READER = json.JSONDecoder(object_pairs_hook=_once, parse_constant=_never)
 
 
 def _json(table: Mapping[str, object]) -> bytes:

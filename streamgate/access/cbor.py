@@ -19,28 +19,51 @@ class Tagged:
 
 def encode(item: Item) -> bytes:
     """``item`` as CBOR. Integers have at most 64 bits; floats take 8 bytes; a bool is no item."""
-    if isinstance(item, bool):
-        raise TypeError("a bool is no item of a token")
-    if isinstance(item, int):
-        return _head(0, item) if item >= 0 else _head(1, -1 - item)
-    if isinstance(item, float):
-        return b"\xfb" + struct.pack(">d", item)
-    if isinstance(item, bytes):
-        return _head(2, len(item)) + item
+    out = bytearray()
+    _write(item, out)
+    return bytes(out)
+
+
+def _write(item: Item, out: bytearray) -> None:
     if isinstance(item, str):
         text = item.encode()
-        return _head(3, len(text)) + text
-    if isinstance(item, Tagged):
-        return _head(6, item.tag) + encode(item.item)
-    if isinstance(item, Mapping):
-        return _head(5, len(item)) + b"".join(encode(key) + encode(value) for key, value in item.items())
-    return _head(4, len(item)) + b"".join(map(encode, item))
+        _head(3, len(text), out)
+        out += text
+    elif isinstance(item, bytes):
+        _head(2, len(item), out)
+        out += item
+    elif isinstance(item, bool):
+        raise TypeError("a bool is no item of a token")
+    elif isinstance(item, int):
+        _head(0, item, out) if item >= 0 else _head(1, -1 - item, out)
+    elif isinstance(item, dict):
+        _map(item, out)
+    elif isinstance(item, float):
+        out += b"\xfb" + struct.pack(">d", item)
+    elif isinstance(item, Tagged):
+        _head(6, item.tag, out)
+        _write(item.item, out)
+    elif isinstance(item, Mapping):
+        _map(item, out)
+    else:
+        _head(4, len(item), out)
+        for each in item:
+            _write(each, out)
 
 
-def _head(major: int, value: int) -> bytes:
+def _map(item: Mapping[int | str, Item], out: bytearray) -> None:
+    _head(5, len(item), out)
+    for key, value in item.items():
+        _write(key, out)
+        _write(value, out)
+
+
+def _head(major: int, value: int, out: bytearray) -> None:
     if value < 24:
-        return bytes([major << 5 | value])
+        out.append(major << 5 | value)
+        return
     for info, layout in ((24, ">BB"), (25, ">BH"), (26, ">BI"), (27, ">BQ")):
         if value < 1 << 8 * (1 << info - 24):
-            return struct.pack(layout, major << 5 | info, value)
+            out += struct.pack(layout, major << 5 | info, value)
+            return
     raise OverflowError(f"{value} has more than 64 bits")

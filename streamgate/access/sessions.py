@@ -11,9 +11,10 @@ import hashlib
 import hmac
 import ipaddress
 import json
+import re
 import sys
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
 from streamgate.errors import StreamGateError
@@ -26,11 +27,18 @@ State = Literal["pending", "live", "ended"]
 Carriage = Literal["path", "cookie", "header"]
 CARRIAGES: tuple[Carriage, ...] = ("path", "cookie", "header")
 _STATES: tuple[State, ...] = ("pending", "live", "ended")
+_RANDOM_BYTES = 10
+_OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+_IPV4 = re.compile(rf"((?:{_OCTET}\.){{3}}){_OCTET}")
+_JSON = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """``account`` and ``entitlements`` are opaque (:func:`opaque`); times in s since 1970. ``policy`` is the kind of policy."""
+    """``account`` and ``entitlements`` are opaque (:func:`opaque`); times in s since 1970. ``policy`` is the kind of policy.
+
+    It covers ``assets``, and where it names a ``collection`` all assets that name the same.
+    """
 
     id: bytes
     account: str
@@ -41,6 +49,18 @@ class Grant:
     entitlements: tuple[str, ...] = ()
     epoch: int = 1
     state: State = "pending"
+    collection: str = ""
+
+    def covers(self, account: str, policy: str, collection: str, now: float) -> bool:
+        """Whether it lets ``account`` play an asset of this kind of policy and of this collection, at ``now``."""
+        return (
+            self.state == "live"
+            and now < self.cap
+            and bool(account)
+            and (self.account, self.policy) == (account, policy)
+            and bool(collection)
+            and self.collection == collection
+        )
 
     def live(self, entitlements: tuple[str, ...]) -> Grant:
         """The grant when its policy was found satisfied, by these entitlements."""
@@ -52,7 +72,7 @@ class Grant:
 
     def encode(self) -> bytes:
         """As it is stored."""
-        return _encode({**asdict(self), "id": self.id.hex()})
+        return _encode({name: getattr(self, name) for name in self.__slots__} | {"id": self.id.hex()})
 
     @classmethod
     def decode(cls, row: bytes) -> Grant:
@@ -68,7 +88,8 @@ class Grant:
 class Session:
     """``epoch`` is the grant's when it was made. ``networks``: where it was born and bound to, where the policy wants that.
 
-    ``binding``: ``none``, else it is bound to them; ``max_streams`` and ``max_networks``: what its policy allows, 0: any
+    ``binding``: ``none``, else it is bound to them: networks (:func:`network_of`), or of ``asn`` their systems
+    (:func:`system_of`), one of IPv4 and one of IPv6; ``max_streams`` and ``max_networks``: what its policy allows, 0: any
     number; ``when_full``: where there are as many streams, a new one is refused (``refuse``), or takes the place of the
     oldest (``end_oldest``).
     """
@@ -93,14 +114,23 @@ class Session:
         """The session when it has ended."""
         return replace(self, state="ended")
 
-    def bound_to(self, network: str) -> Session:
-        """The session bound to ``network``, too, instead of others of that address family."""
-        others = tuple(each for each in self.networks if (":" in each) != (":" in network))
-        return replace(self, networks=(*others, network) if network else others)
+    def bound_to(self, place: str) -> Session:
+        """The session bound to a network or a system, too, instead of others of that address family."""
+        others = tuple(each for each in self.networks if (":" in each) != (":" in place))
+        return replace(self, networks=(*others, place) if place else others)
+
+    def belongs(self, place: str) -> bool:
+        """Whether it may be used from a network or a system, "" where that is not known. A system has both families."""
+        if self.binding == "none" or not place:
+            return self.binding == "none"
+        if self.binding == "asn":
+            return place.partition(":")[0] in [each.partition(":")[0] for each in self.networks]
+        return place in self.networks
 
     def encode(self) -> bytes:
         """As it is stored."""
-        return _encode({**asdict(self), "id": self.id.hex(), "grant": self.grant.hex()})
+        told = {name: getattr(self, name) for name in self.__slots__}
+        return _encode(told | {"id": self.id.hex(), "grant": self.grant.hex()})
 
     @classmethod
     def decode(cls, row: bytes) -> Session:
@@ -115,8 +145,8 @@ class Session:
         return cls(**told)
 
 
-def judge(session: Session, epoch: int | None, asset: str, network: str | None, now: float) -> None:
-    """Whether a session may go on, in ``asset`` and from ``network`` (:func:`network_of`; None: wherever).
+def judge(session: Session, epoch: int | None, asset: str, place: str | None, now: float) -> None:
+    """Whether a session may go on, in ``asset`` and from ``place``: what it is bound to, a network or a system (None: wherever).
 
     ``epoch``: its grant's, while that is live; None: it is not.
 
@@ -128,12 +158,24 @@ def judge(session: Session, epoch: int | None, asset: str, network: str | None, 
         raise StreamGateError("session_ended", "the session's grant has ended")
     if asset != session.asset:
         raise StreamGateError("session_asset")
-    if network is not None and session.binding != "none" and network not in session.networks:
+    if place is not None and not session.belongs(place):
         raise StreamGateError("session_network")
+
+
+def fresh_id(random: bytes, now: float) -> bytes:
+    """The id of a grant or a session that begins ``now`` (s since 1970): at least 10 random bytes, and then the time in ms."""
+    return random[:_RANDOM_BYTES] + int(now * 1000).to_bytes(ID_BYTES - _RANDOM_BYTES)
+
+
+def by_time(id: bytes) -> str:
+    """An id in hex with the time first: rows that are written together lie together, so that fewer pages are written."""
+    return (id[_RANDOM_BYTES:] + id[:_RANDOM_BYTES]).hex()
 
 
 def network_of(address: str) -> str:
     """The network that an address in text counts as: its /24, or its /48; "" for what is no address."""
+    if plain := _IPV4.fullmatch(address):
+        return f"{plain[1]}0/24"
     try:
         found = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
@@ -141,6 +183,11 @@ def network_of(address: str) -> str:
     if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped is not None:
         found = found.ipv4_mapped
     return str(ipaddress.ip_network((found, 24 if found.version == 4 else 48), strict=False))
+
+
+def system_of(number: int, network: str) -> str:
+    """What stands for the autonomous system of a network, by its number and the network's address family."""
+    return f"AS{number}:6" if ":" in network else f"AS{number}"
 
 
 def opaque(secret: bytes, kind: str, name: str) -> str:
@@ -152,7 +199,7 @@ def opaque(secret: bytes, kind: str, name: str) -> str:
 
 
 def _encode(told: Mapping[str, Any]) -> bytes:
-    return json.dumps(told, separators=(",", ":"), ensure_ascii=False).encode()
+    return _JSON.encode(told).encode()
 
 
 def _decode(row: bytes, names: Collection[str]) -> dict[str, Any]:

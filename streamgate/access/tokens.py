@@ -11,6 +11,7 @@ import re
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 from streamgate.access.cbor import Item, Tagged, encode
 from streamgate.access.keys import SharedKey
@@ -21,21 +22,67 @@ SESSION = 16
 """Bytes of a session's id; cti is that and up to MAX_COUNTER bytes that tell renewed tokens of a session apart."""
 MAX_COUNTER = 8
 MAX_TOKEN = 1024
+NAME = "CTA-Common-Access-Token"
+"""The header, and the parameter of a query, in exactly this spelling."""
+COOKIE = NAME.lower()
+"""The cookie as we set it."""
+AUTOMATIC, BY_COOKIE, BY_HEADER, BY_REDIRECT = range(4)
+"""Types of catr (CTA-5007): how who presents a token is given the next."""
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _ASSET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _NAMES = {key: name for name, key in CLAIMS.items()}
 _TAGS = {4: 52, 6: 54}  # RFC 9164
+_PROTECTED = encode({1: 5})
+_SIGNED = encode(["MAC0", _PROTECTED, b"", b""])[:-1]
+"""What is signed, up to the payload."""
 
 
 @dataclass(frozen=True, slots=True)
 class Renewal:
-    """catr: how a player is to renew its token. ``kind``: 0 automatic, 1 cookie, 2 header, 3 redirect; the others in seconds."""
+    """catr: how a token is renewed. ``kind``: AUTOMATIC and so on; ``add``: seconds from then to the next token's end, and
+    ``deadline``: before this one's, when it is to be done. ``cookie`` and ``header`` are names, "" for ours; ``status``: a
+    redirect's.
+    """
 
     kind: int
     add: int
     deadline: int | None = None
+    cookie: str = ""
+    header: str = ""
+    status: int = 302
+
+    @classmethod
+    def by(cls, carriage: str, life: int) -> Self | None:
+        """What a token of ours says that lives ``life`` seconds in a ``cookie`` or a ``header``; None: it is not renewed."""
+        ahead = life - int(RENEW_AT * life)
+        if carriage == "cookie":
+            return cls(BY_COOKIE, life, ahead, cookie=COOKIE)
+        return cls(BY_HEADER, life, ahead, header=NAME) if carriage == "header" else None
+
+    @classmethod
+    def of(cls, claims: Mapping[object, object]) -> Self | None:
+        """What a token's claims say that was found good; None where they say nothing."""
+        told = claims.get(CLAIMS["catr"])
+        if not isinstance(told, dict):
+            return None
+        return cls(told[0], told[1], told.get(2), told.get(3, ""), told.get(4, ""), told.get(7, 302))
+
+    def claim(self) -> Mapping[int | str, Item]:
+        """The claim's value."""
+        told: dict[int | str, Item] = {0: self.kind, 1: self.add}
+        more: tuple[tuple[int, Item | None], ...] = (
+            (2, self.deadline),
+            (3, self.cookie or None),
+            (4, self.header or None),
+            (7, None if self.status == 302 else self.status),
+        )
+        return told | {key: value for key, value in more if value is not None}
+
+
+RENEW_AT = 0.6
+"""Part of a token's life after which it is renewed."""
 
 
 def mint(
@@ -80,16 +127,34 @@ def mint(
     if methods:
         claims[CLAIMS["catm"]] = list(methods)
     if renewal is not None:
-        told: dict[int | str, Item] = {0: renewal.kind, 1: renewal.add}
-        claims[CLAIMS["catr"]] = told if renewal.deadline is None else {**told, 2: renewal.deadline}
+        claims[CLAIMS["catr"]] = renewal.claim()
     return sign(key, claims)
+
+
+def renewed(key: SharedKey, claims: Mapping[object, object], *, expires: int) -> str:
+    """The token that follows the one with these claims (:func:`streamgate.native.cat.decode`) in its session.
+
+    All that it says stays but its end, and the counter behind its session's id, which rises; who is given the next token
+    twice with the same ``expires`` has one. Raises ``token_malformed`` where it names no session, the counter has come to its
+    end, or a claim is none that we make; and ``token_too_long``.
+    """
+    cti = claims.get(CLAIMS["cti"])
+    if not isinstance(cti, bytes) or len(cti) < SESSION:
+        raise StreamGateError("token_malformed", "a token that names no session")
+    counter = int.from_bytes(cti[SESSION:]) + 1
+    size = max(1, -(-counter.bit_length() // 8))
+    if size > MAX_COUNTER:
+        raise StreamGateError("token_malformed", "a session's tokens have no more numbers")
+    told = {name: _item(value) for name, value in claims.items() if isinstance(name, int | str)}
+    told |= {CLAIMS["iss"]: key.issuer, CLAIMS["exp"]: expires, CLAIMS["cti"]: cti[:SESSION] + counter.to_bytes(size)}
+    return sign(key, told)
 
 
 def sign(key: SharedKey, claims: Mapping[int | str, Item]) -> str:
     """Any claims as a token (RFC 9052 section 6.3); raises ``token_too_long``."""
-    protected, payload = encode({1: 5}), encode(claims)
-    mac = hmac.digest(key.secret, encode(["MAC0", protected, b"", payload]), "sha256")
-    message = encode(Tagged(61, Tagged(17, [protected, {4: key.kid}, payload, mac])))
+    payload = encode(claims)
+    mac = hmac.digest(key.secret, _SIGNED + encode(payload), "sha256")
+    message = encode(Tagged(61, Tagged(17, [_PROTECTED, {4: key.kid}, payload, mac])))
     token = urlsafe_b64encode(message).rstrip(b"=").decode()
     if len(token) > MAX_TOKEN:
         raise StreamGateError("token_too_long")
@@ -108,6 +173,19 @@ def _network(network: Network) -> Tagged:
     whole = network.prefixlen == network.max_prefixlen
     packed = network.network_address.packed
     return Tagged(_TAGS[network.version], packed if whole else [network.prefixlen, packed])
+
+
+def _item(value: object) -> Item:
+    """An item that was read, to be written again."""
+    if isinstance(value, tuple):
+        return Tagged(value[0], _item(value[1]))
+    if isinstance(value, dict):
+        return {key: _item(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_item(inner) for inner in value]
+    if isinstance(value, bool) or not isinstance(value, int | float | str | bytes):
+        raise StreamGateError("token_malformed", "a token of ours holds no such item")
+    return value
 
 
 def _shown(value: object) -> object:

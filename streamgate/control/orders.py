@@ -9,7 +9,8 @@ from typing import Any, TextIO
 
 @dataclass(frozen=True)
 class Orders:
-    """Numbers are inherited descriptors: ``config`` of the settings file, ``listening`` of the Unix socket, ``control`` of the channel.
+    """Numbers are inherited descriptors: ``config`` of the settings file, ``listening`` of the Unix socket, ``control`` of the channel;
+    ``page`` of the memory in which the node's processes count, in the ``slot`` of each.
 
     ``root`` is where the assets are (a path, or s3://bucket/prefix), ``store`` the path of the machine's store.
     """
@@ -20,6 +21,8 @@ class Orders:
     store: str
     listening: int
     control: int
+    page: int
+    slot: int
 
     @classmethod
     def read(cls, stream: TextIO) -> Orders:
@@ -30,4 +33,4 @@ class Orders:
     @property
     def descriptors(self) -> tuple[int, ...]:
         """All that is inherited."""
-        return self.config, self.listening, self.control
+        return tuple(each for each in (self.config, self.listening, self.control, self.page) if each >= 0)

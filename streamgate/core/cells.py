@@ -10,12 +10,17 @@ writes; others read at any time: a word is written whole, and an entry counts on
 
 from __future__ import annotations
 
+import mmap
 import struct
 import threading
 from collections.abc import Iterator, Sequence
 
 SIZE = 256 * 1024
 """Bytes for the metrics of one process: several thousand series."""
+
+HEAD = mmap.PAGESIZE
+"""Bytes before the cells in the slot of a process, in memory that the processes of a node share."""
+SLOT = HEAD + SIZE
 
 _ENTRY = struct.Struct("=II")
 _WORD = 8
@@ -79,6 +84,11 @@ class Cells:
             first = at + 1 + -(-length // _WORD)
             yield bytes(self._bytes[(at + 1) * _WORD : (at + 1) * _WORD + length]).decode(), first, count
             at = first + count
+
+
+def slot_of(fd: int, number: int) -> memoryview:
+    """The slot of that number in the memory behind ``fd``: HEAD bytes, then what Cells are made of."""
+    return memoryview(mmap.mmap(fd, SLOT, offset=number * SLOT))
 
 
 def private() -> Cells:

@@ -51,6 +51,7 @@ cdef class Key:
 cdef class Token:                   # its envelope, MAC, claims, issuer and audience are good
     cdef readonly Key key
     cdef readonly int64_t deadline  # s since 1970: the first second in which it no longer counts; INT64_MAX: none
+    cdef public int64_t due         # s since 1970: somebody ought to renew it; INT64_MAX: nobody can
     cdef readonly int64_t start     # s since 1970: the first second in which it counts
     cdef uint64_t generation        # of the verifier's keys when it was read
     cdef uint64_t revocations       # of the verifier when it was last found not to be revoked
@@ -70,7 +71,7 @@ cdef class Token:                   # its envelope, MAC, claims, issuer and audi
 cdef class Verifier:
     cdef list keys
     cdef dict sessions, kids, tokens    # what is revoked -> until when, s since 1970
-    cdef dict known                 # digests of others' tokens whose signature was found right -> identity
+    cdef dict known                 # digests of others' tokens whose signature was found right -> identity, and the key's kid and algorithm
     cdef dict ends                  # identity -> when its time since its first sight is over, s since 1970
     cdef readonly uint64_t generation, revocations
     cdef readonly Py_ssize_t remembered     # tokens of others, at most

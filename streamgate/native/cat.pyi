@@ -73,12 +73,19 @@ class Token:
     @property
     def deadline(self) -> int:
         """The first second since 1970 in which it no longer counts: exp and 30 s of grace; 2^63 - 1 without exp."""
+    due: int
+    """The second since 1970 from which it ought to be renewed, by its catr; 2^63 - 1 where nobody can.
+
+    That is catr's deadline before exp, or half of the time that catr adds where it names none. Of tokens of ours alone.
+    """
     @property
     def start(self) -> int:
         """The first second since 1970 in which it counts: nbf less 60 s of skew."""
     @property
     def unsupported(self) -> bool:
         """Whether it holds something that is not evaluated here, networks apart."""
+    def payload_claims(self) -> dict[object, object]:
+        """All of its claims, as :func:`decode` gives them."""
     def check(
         self,
         *,
@@ -114,8 +121,11 @@ class Verifier:
     @property
     def revoked(self) -> int:
         """How many sessions, keys and tokens are revoked."""
-    def configure(self, keys: Sequence[Key]) -> None:
-        """Replace all keys, and look at all signatures anew; raises ``config_invalid`` where two have one kid and one algorithm."""
+    def configure(self, keys: Sequence[Key], kept: Collection[tuple[bytes, int]] = ()) -> None:
+        """Replace all keys, and look at all signatures anew but those by keys that are ``kept`` (kid and algorithm).
+
+        Raises ``config_invalid`` where two have one kid and one algorithm.
+        """
     def revoke_session(self, session: bytes, until: int) -> None:
         """Refuse all tokens of a session: its handle, or a cti of which the first 16 bytes count.
 

@@ -34,7 +34,8 @@ cdef class Shown:                   # by a connection: its last good token, and 
     cdef bytes text
     cdef Lease lease
 
-    # Whether the token of this text is good for the request, and held. `moving`: requests come from other addresses.
+    # Whether the token of this text is good for the request, held, and not due to be renewed (for that some requests are
+    # handed on, one a second). `moving`: requests come from other addresses.
     cdef bint admits(self, Verifier verifier, Leases leases, const uint8_t* text, size_t size, const Asked* asked,
                      int64_t now, bint moving, Tally tally) except -1
     # Whether an answer that it was given may go on; that counts as a use.

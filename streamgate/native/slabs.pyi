@@ -22,8 +22,9 @@ class Slabs:
 def checksum(data: Buffer, crc: int = 0) -> int:
     """CRC-32 of ``data`` behind what gave ``crc``, as ``zlib.crc32``. The GIL is released."""
 
-def write(fd: int, data: Buffer, at: int, crc: int = 0) -> int:
+def write(fd: int, data: Buffer, at: int, crc: int = 0, direct: int = -1) -> int:
     """Write ``data`` to the file from byte ``at`` on, and return the checksum of it behind what gave ``crc``.
 
-    The GIL is released for all of it. Raises OSError.
+    Where ``direct`` is the same file opened with O_DIRECT, whole pages go past the page cache if ``data`` and ``at`` are
+    aligned to a page, as slabs are. The GIL is released for all of it. Raises OSError.
     """

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from streamgate.errors import Finding, StreamGateError
-from streamgate.media import presentation
+from streamgate.media import presentation, preview
 from streamgate.media.presentation import Limits, Presentation, TextInput, TrackInput
 from streamgate.native.index import Index
 from streamgate.storage import description, duplicates
@@ -46,7 +46,7 @@ class Asset:
     """An opened asset. ``sources[rendition.source]`` holds the bytes of a rendition; ``indexes`` run in parallel.
 
     Where it is ``remote`` its sources are ``objects`` of a store, and there are no ``sources``; ``followed`` are those and
-    what else it was made of. ``tags`` are those of its description.
+    what else it was made of. ``tags`` are those of its description, ``poster`` is its picture.
     """
 
     id: str
@@ -59,6 +59,7 @@ class Asset:
     objects: tuple[RemoteSource, ...] = ()
     followed: tuple[RemoteSource, ...] = ()
     tags: tuple[str, ...] = ()
+    poster: Source | None = None
 
     @property
     def remote(self) -> bool:
@@ -99,7 +100,9 @@ def open_asset(
     """
     watched: list[tuple[Path, tuple[int, int, int]]] = []
     folder = ref.folder
-    described = _describe(ref, watched)
+    described, seconds = _describe(ref, watched), 0.0
+    if ref.preview_of:
+        described, seconds = described.preview()
     sources: list[FileSource] = []
     indexes: list[Index] = []
     inputs: list[TrackInput] = []
@@ -122,7 +125,10 @@ def open_asset(
         sidecar = FileSource(folder / subtitle.file)
         watched.append((sidecar.path, sidecar.signature))
         add_sidecar(sidecar, subtitle, texts, findings)
-    built = build(inputs, texts, findings, sources, limits)
+    poster = FileSource(folder / described.poster) if described.poster else None
+    if poster is not None:
+        watched.append((poster.path, poster.signature))
+    built = build(inputs, texts, findings, sources, limits, seconds)
     return Asset(
         ref.id,
         described.title or ref.title,
@@ -132,6 +138,7 @@ def open_asset(
         (*findings, *built.findings),
         tuple(watched),
         tags=described.tags,
+        poster=poster,
     )
 
 
@@ -151,14 +158,16 @@ def build(
     findings: list[Finding],
     sources: Sequence[Source],
     limits: Limits,
+    seconds: float = 0.0,
 ) -> Presentation:
-    """The presentation of what was found; raises ``source_empty``, or the one reason why nothing was."""
+    """The presentation of what was found, or of its first ``seconds``; raises ``source_empty``, or the one reason why nothing was."""
     if not inputs:
         codes = {finding.code for finding in findings}
         told = "; ".join(f"{finding.subject}: {finding.detail}" for finding in findings)
         raise StreamGateError(codes.pop() if len(codes) == 1 else "source_empty", told)
     distinct = duplicates.distinct_tracks(inputs, sources)
-    return presentation.build(distinct, duplicates.distinct_texts(texts), limits)
+    read = duplicates.distinct_texts(texts)
+    return preview.build(distinct, read, limits, seconds) if seconds else presentation.build(distinct, read, limits)
 
 
 def _describe(ref: AssetRef, watched: list[tuple[Path, tuple[int, int, int]]]) -> Description:

@@ -5,6 +5,7 @@
     title = "Big Buck Bunny"
     gated = true              # only with a playback token
     tags = ["season-1"]       # what else it can be purged by
+    poster = "still.jpg"      # a picture that everybody may see: .jpg, .jpeg, .png, .webp, .avif
 
     [[source]]
     file = "bbb-1604k.mp4"
@@ -21,6 +22,10 @@
     [policy]                  # whom playback is granted to, see streamgate.access.policies
     kind = "allow"
     accounts = ["ada"]
+    preview = 30              # seconds from the beginning that everybody may see
+
+    [preview]                 # or a trailer, which has the keys of a [[source]]
+    file = "trailer.mp4"
 
 Sound that several sources carry alike, as the rungs of a ladder do, is offered once.
 """
@@ -29,7 +34,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +46,16 @@ if TYPE_CHECKING:
 MAX_BYTES = 65536
 MAX_FILES = 64
 MAX_TAGS = 16
+PICTURES = {
+    ".jpg": "image/jpeg",
+    ".jpeg": "image/jpeg",
+    ".png": "image/png",
+    ".webp": "image/webp",
+    ".avif": "image/avif",
+}
+"""Media types of posters by the suffixes of their files."""
+NOWHERE = ("https://nowhere.invalid",)
+"""The only origin of an asset of which nobody knows which it has (RFC 2606 section 2)."""
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _LANGUAGE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")
 
@@ -77,23 +92,73 @@ class Description:
     gated: bool = False
     tags: tuple[str, ...] = ()
     policy: Policy | None = None
+    trailer: SourceEntry | None = None
+    poster: str = ""
+
+    def preview(self) -> tuple[Description, float]:
+        """What the preview is made of, and how many seconds of that; 0: all. Raises ``asset_not_found`` where there is none."""
+        if self.trailer is not None:
+            return replace(self, sources=(self.trailer,), subtitles=()), 0.0
+        if self.policy is not None and self.policy.preview:
+            return self, self.policy.preview
+        raise StreamGateError("asset_not_found")
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a listing wants to know of an asset.toml: ``preview`` is whether there is one, ``poster`` the leaf of its URL.
+
+    As it is made without arguments: of one that nobody can read.
+    """
+
+    gated: bool = True
+    tags: tuple[str, ...] = ()
+    preview: bool = False
+    embed_origins: tuple[str, ...] = NOWHERE
+    poster: str = ""
 
 
 def parse(data: bytes) -> Description:
     """Read an asset.toml; raises :class:`StreamGateError` ``asset_description`` that names the place."""
     table = _table(data)
-    _known("asset.toml", table, {"title", "gated", "tags", "policy", "source", "subtitle"})
+    _known("asset.toml", table, {"title", "gated", "tags", "poster", "policy", "preview", "source", "subtitle"})
     title = table.get("title", "")
     if not isinstance(title, str) or len(title) > 200:
         raise _wrong("title: a text of at most 200 characters")
-    sources = tuple(_source(n, item) for n, item in enumerate(_tables(table, "source"), 1))
+    sources = tuple(_source(f"source {n}", item) for n, item in enumerate(_tables(table, "source"), 1))
     subtitles = tuple(_subtitle(n, item) for n, item in enumerate(_tables(table, "subtitle"), 1))
     if not sources:
         raise _wrong("no [[source]]")
     if len(sources) + len(subtitles) > MAX_FILES:
         raise _wrong(f"more than {MAX_FILES} files")
     found, needed = _policy(table), bool(_flag("asset.toml", table, "gated", False))
-    return Description(title, sources, subtitles, needed or (found is not None and found.gated), _tags(table), found)
+    gate = needed or (found is not None and found.gated)
+    return Description(title, sources, subtitles, gate, _tags(table), found, _trailer(table, found), _poster(table))
+
+
+def facts(data: bytes) -> Facts:
+    """What an asset.toml says, whatever else is wrong in it: what cannot be understood opens nothing; raises ``asset_description``."""
+    table = _table(data)
+    try:
+        given = _tags(table)
+    except StreamGateError:
+        given = ()
+    try:
+        found = _policy(table)
+    except StreamGateError:
+        return Facts(True, given)
+    seconds, origins = (found.preview, found.embed_origins) if found is not None else (0.0, ())
+    try:
+        trailer, poster = _trailer(table, found), _poster(table)
+    except StreamGateError:
+        return Facts(gated(data), given, embed_origins=origins)
+    return Facts(gated(data), given, trailer is not None or seconds > 0, origins, poster_leaf(poster))
+
+
+def poster_leaf(file: str) -> str:
+    """What the poster is called in its URL; "" for none."""
+    suffix = PurePosixPath(file).suffix.lower()
+    return f"poster{'.jpg' if suffix == '.jpeg' else suffix}" if file else ""
 
 
 def gated(data: bytes) -> bool:
@@ -154,6 +219,25 @@ def _policy(table: dict[str, Any]) -> Policy | None:
     return policies.parse(table["policy"])
 
 
+def _trailer(table: dict[str, Any], found: Policy | None) -> SourceEntry | None:
+    if "preview" not in table:
+        return None
+    if not isinstance(table["preview"], dict):
+        raise _wrong("preview: write it as [preview]")
+    if found is not None and found.preview:
+        raise _wrong("preview: either seconds in [policy] or a trailer in [preview]")
+    return _source("preview", table["preview"])
+
+
+def _poster(table: dict[str, Any]) -> str:
+    if "poster" not in table:
+        return ""
+    name = _file("poster", {"file": table["poster"]})
+    if PurePosixPath(name).suffix.lower() not in PICTURES:
+        raise _wrong(f"poster: a file of {', '.join(PICTURES)}")
+    return name
+
+
 def _tags(table: dict[str, Any]) -> tuple[str, ...]:
     value = table.get("tags", [])
     if not isinstance(value, list) or len(value) > MAX_TAGS:
@@ -168,8 +252,7 @@ def _known(where: str, table: dict[str, Any], names: Iterable[str]) -> None:
         raise _wrong(f"{where}: {unknown[0]!r} is not known; there are {', '.join(sorted(names))}")
 
 
-def _source(n: int, item: dict[str, Any]) -> SourceEntry:
-    where = f"source {n}"
+def _source(where: str, item: dict[str, Any]) -> SourceEntry:
     _known(where, item, (f.name for f in fields(SourceEntry)))
     tracks = item.get("tracks")
     if tracks is not None:

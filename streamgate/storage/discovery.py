@@ -21,6 +21,7 @@ from pathlib import Path
 
 from streamgate.errors import Finding, StreamGateError
 from streamgate.storage import description
+from streamgate.storage.description import Facts
 from streamgate.storage.objects.store import ObjectInfo
 
 MEDIA_SUFFIXES = frozenset(
@@ -28,6 +29,7 @@ MEDIA_SUFFIXES = frozenset(
 )
 SUBTITLE_SUFFIXES = frozenset((".vtt", ".srt"))
 DESCRIPTION = "asset.toml"
+PREVIEW = "~preview"
 MAX_ENTRIES = 10_000
 
 
@@ -35,7 +37,9 @@ MAX_ENTRIES = 10_000
 class AssetRef:
     """An asset that was found: its id, a title for people, the file or folder it is, whether it needs a token, its tags.
 
-    In a store ``path`` is its key or what the keys of its ``files`` begin with.
+    In a store ``path`` is its key or what the keys of its ``files`` begin with. ``preview``: it has one, which is an asset
+    of its own: see :func:`with_previews`. ``embed_origins``: where its player may be; all where empty.
+    ``poster``: the leaf of its poster's URL.
     """
 
     id: str
@@ -45,6 +49,10 @@ class AssetRef:
     gated: bool = False
     files: tuple[ObjectInfo, ...] = ()
     tags: tuple[str, ...] = ()
+    preview: bool = False
+    preview_of: str = ""
+    embed_origins: tuple[str, ...] = ()
+    poster: str = ""
 
     @property
     def folder(self) -> Path:
@@ -60,13 +68,32 @@ def asset_id(name: str) -> str:
     return made or "asset-" + blake2b(name.encode("utf-8", "surrogateescape"), digest_size=4).hexdigest()
 
 
+def preview_id(asset: str) -> str:
+    """The id of an asset's preview, which no asset of its own can have."""
+    return asset + PREVIEW
+
+
+def with_previews(refs: Iterable[AssetRef]) -> list[AssetRef]:
+    """``refs``, and behind each that has one its preview: open to all, whatever the asset is."""
+    found = []
+    for ref in refs:
+        found.append(ref)
+        if ref.preview:
+            found.append(
+                replace(
+                    ref, id=preview_id(ref.id), gated=False, findings=(), preview=False, preview_of=ref.id, poster=""
+                )
+            )
+    return found
+
+
 class Gates:
-    """Which folders' asset.toml say that the asset is gated, and its tags; each is read again when it has changed."""
+    """What folders' asset.toml say of their assets; each is read again when it has changed."""
 
     def __init__(self) -> None:
-        self._read: dict[Path, tuple[tuple[int, int, int], bool, tuple[str, ...]]] = {}
+        self._read: dict[Path, tuple[tuple[int, int, int], Facts]] = {}
 
-    def gated(self, folder: Path) -> bool:
+    def facts(self, folder: Path) -> Facts:
         """What the asset.toml says; one that cannot be read changes nothing, and opens nothing that was not open."""
         path = folder / DESCRIPTION
         known = self._read.get(folder)
@@ -76,15 +103,14 @@ class Gates:
             if known is None or known[0] != signature:
                 with path.open("rb") as file:
                     data = file.read(description.MAX_BYTES + 1)
-                known = self._read[folder] = (signature, description.gated(data), description.tags(data))
+                known = self._read[folder] = (signature, description.facts(data))
         except (OSError, StreamGateError):
             pass
-        return known is None or known[1]
+        return known[1] if known is not None else Facts()
 
-    def tags(self, folder: Path) -> tuple[str, ...]:
-        """The tags in the asset.toml as it was read last, by :meth:`gated`."""
-        known = self._read.get(folder)
-        return known[2] if known is not None else ()
+    def gated(self, folder: Path) -> bool:
+        """Whether it says that the asset is gated."""
+        return self.facts(folder).gated
 
     def keep(self, folders: Iterable[Path]) -> None:
         """Forget all other folders."""
@@ -192,5 +218,17 @@ def _is_asset(entry: Path) -> bool:
 def _ref(path: Path, gates: Gates) -> AssetRef:
     folder = path.is_dir()
     name = path.name if folder else path.stem
-    gated = folder and gates.gated(path)
-    return AssetRef(asset_id(name), name, path, gated=gated, tags=gates.tags(path) if folder else ())
+    ref = AssetRef(asset_id(name), name, path)
+    return described(ref, gates.facts(path)) if folder else ref
+
+
+def described(ref: AssetRef, facts: Facts) -> AssetRef:
+    """``ref`` with what its asset.toml says."""
+    return replace(
+        ref,
+        gated=facts.gated,
+        tags=facts.tags,
+        preview=facts.preview,
+        embed_origins=facts.embed_origins,
+        poster=facts.poster,
+    )

@@ -46,6 +46,12 @@ def workshop(settings: Settings) -> Workshop:
     return Workshop(folder, root, settings.tokens.site, defaults)
 
 
+ROOT_OF_ITS_OWN = (
+    "nodes that share redis.url need one root of keys, and tokens.root names none: this node's accounts, browsers and tokens"
+    " are strangers to the others unless all have a copy of one"
+)
+
+
 def root_of_its_own(settings: Settings) -> bool:
     """Whether this node makes a root for itself, though it shares its state with others, who should have the same."""
     return bool(settings.redis.url) and not settings.tokens.root
@@ -83,16 +89,25 @@ def signer(settings: Settings, known: Sequence[AnyKey], held: Ring | None = None
     It is the one that the settings name; else the site's generation that signs, as ``held`` has it (None: its file is read,
     blocking); else the last of ours by file name.
     """
-    ours = [key for key in known if isinstance(key, SharedKey) and key.leased]
-    wanted = _wanted(settings, held)
-    for key in ours:
-        if key.kid.decode() == wanted:
-            return key
+    if (named := chosen(settings, known, held)) is not None:
+        return named
+    ours = ours_of(known)
     if settings.tokens.signer:
         raise StreamGateError("config_invalid", "tokens.signer: there is no key of this kid")
     if not ours:
         raise StreamGateError("config_invalid", "there is no key to make tokens with")
     return ours[-1]
+
+
+def chosen(settings: Settings, known: Sequence[AnyKey], held: Ring | None = None) -> SharedKey | None:
+    """As :func:`signer`, but None where neither the settings nor the generations name one of ``known``."""
+    wanted = _wanted(settings, held)
+    return next((key for key in ours_of(known) if key.kid.decode() == wanted), None)
+
+
+def ours_of(known: Sequence[AnyKey]) -> list[SharedKey]:
+    """Those of ``known`` that tokens of ours are made with."""
+    return [key for key in known if isinstance(key, SharedKey) and key.leased]
 
 
 def _wanted(settings: Settings, held: Ring | None) -> str:

@@ -42,7 +42,9 @@ def open_remote(
         followed.append(RemoteSource(store, info, bridge, index_store))
         return followed[-1]
 
-    described = _described(ref, files, found)
+    described, seconds = _described(ref, files, found), 0.0
+    if ref.preview_of:
+        described, seconds = described.preview()
     sources: list[RemoteSource] = []
     indexes: list[Index] = []
     inputs: list[TrackInput] = []
@@ -61,7 +63,8 @@ def open_remote(
         collect(len(sources) - 1, source, index, entry, inputs, texts, findings)
     for subtitle in described.subtitles:
         add_sidecar(found(subtitle.file), subtitle, texts, findings)
-    built = build(inputs, texts, findings, sources, limits)
+    poster = found(described.poster) if described.poster else None
+    built = build(inputs, texts, findings, sources, limits, seconds)
     for each in followed:
         each.opened()
     return Asset(
@@ -75,6 +78,7 @@ def open_remote(
         tuple(sources),
         tuple(followed),
         described.tags,
+        poster,
     )
 
 

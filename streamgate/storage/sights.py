@@ -5,12 +5,16 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from streamgate.errors import StreamGateError
 
+T = TypeVar("T")
 _WAIT_S = 2.0
 _GRACE_S = 60  # more than a verifier grants after exp, and clocks differ
+_SPELLINGS = 16  # that are known of one token
 
 
 class Sights:
@@ -33,22 +37,47 @@ class Sights:
         Raises ``store_unavailable`` where the file cannot be read or written: how old a token is is not known then; and
         ``overloaded`` for a new one where all are of tokens that are not over.
         """
+        return self._try(lambda one: self._first(one, digest, now, end))
+
+    def _try(self, work: Callable[[sqlite3.Connection], T]) -> T:
         with self._lock:
             try:
-                return self._first(digest, now, end)
+                if self._opened is None:
+                    self._opened = self._open()
+                return work(self._opened)
             except (sqlite3.Error, OSError) as error:
                 self._drop()
                 raise StreamGateError("store_unavailable", "when a token was first seen cannot be told") from error
+
+    def spelt(self, digest: bytes, identity: bytes, end: int) -> list[bytes]:
+        """Note that the token with this ``identity``, which has been seen, was written so; ``digest``: of its characters. Blocking.
+
+        Gives all that is known of how it is written. Raises ``store_unavailable``.
+        """
+
+        def note(one: sqlite3.Connection) -> list[bytes]:
+            known = one.execute("SELECT digest FROM spelt WHERE identity = ?", (identity,)).fetchall()
+            if (digest,) not in known and len(known) < _SPELLINGS:
+                one.execute("INSERT OR IGNORE INTO spelt VALUES (?, ?, ?)", (digest, identity, end))
+            return [each for (each,) in known]
+
+        return self._try(note)
+
+    def identities(self, digests: Sequence[bytes]) -> list[bytes | None]:
+        """Which tokens these are, None of those that were never seen. Blocking. Raises ``store_unavailable``."""
+
+        def look(one: sqlite3.Connection) -> list[bytes | None]:
+            rows = (one.execute("SELECT identity FROM spelt WHERE digest = ?", (each,)).fetchone() for each in digests)
+            return [row[0] if row is not None else None for row in rows]
+
+        return self._try(look)
 
     def close(self) -> None:
         """Close the file."""
         with self._lock:
             self._drop()
 
-    def _first(self, digest: bytes, now: int, end: int) -> int:
-        if self._opened is None:
-            self._opened = self._open()
-        one = self._opened
+    def _first(self, one: sqlite3.Connection, digest: bytes, now: int, end: int) -> int:
         found = one.execute("SELECT first FROM seen WHERE digest = ?", (digest,)).fetchone()
         if found is None:
             with one:
@@ -66,6 +95,7 @@ class Sights:
                     "DELETE FROM seen WHERE digest IN (SELECT digest FROM seen WHERE ends < ? ORDER BY ends LIMIT ?)",
                     (now - _GRACE_S, self._most // 16 + 1),
                 )
+                one.execute("DELETE FROM spelt WHERE ends < ?", (now - _GRACE_S,))
                 left = self._most - one.execute("SELECT count(*) FROM seen").fetchone()[0]
             if left <= 0:
                 self._full_at = now
@@ -84,6 +114,11 @@ class Sights:
             " (digest BLOB PRIMARY KEY, first INTEGER NOT NULL, ends INTEGER NOT NULL) WITHOUT ROWID"
         )
         opened.execute("CREATE INDEX IF NOT EXISTS soonest ON seen (ends)")
+        opened.execute(
+            "CREATE TABLE IF NOT EXISTS spelt"
+            " (digest BLOB PRIMARY KEY, identity BLOB NOT NULL, ends INTEGER NOT NULL) WITHOUT ROWID"
+        )
+        opened.execute("CREATE INDEX IF NOT EXISTS of_one ON spelt (identity)")
         return opened
 
     def _drop(self) -> None:

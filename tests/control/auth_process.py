@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -16,6 +18,7 @@ from http.cookies import SimpleCookie
 from pathlib import Path
 from typing import Any
 
+from streamgate.core.cells import SLOT
 from tests.conftest import ROOT
 
 WAIT_S = 30.0
@@ -100,6 +103,8 @@ class AuthProcess:
         self._listening.listen(64)
         self.messages: list[dict[str, Any]] = []
         self._heard = threading.Condition()
+        self.page = os.memfd_create("page")
+        os.ftruncate(self.page, SLOT)
         self.start()
 
     def start(self) -> None:
@@ -113,7 +118,7 @@ class AuthProcess:
             "store": str(self.store),
             "listening": self._listening.fileno(),
             "control": theirs.fileno(),
-            "page": -1,
+            "page": self.page,
             "slot": 0,
         }
         with self.log.open("ab") as log:
@@ -123,7 +128,7 @@ class AuthProcess:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=log,
-                pass_fds=(config, self._listening.fileno(), theirs.fileno()),
+                pass_fds=(config, self._listening.fileno(), theirs.fileno(), self.page),
             )
         assert self.process.stdin is not None
         self.process.stdin.write(json.dumps(orders).encode())
@@ -181,6 +186,7 @@ class AuthProcess:
         finally:
             self._channel.close()
             self._listening.close()
+            os.close(self.page)
 
     def request(self, method: str, path: str, body: Any = None, viewer: Viewer | None = None, **headers: str) -> Answer:
         """Ask it; ``body`` as JSON."""
@@ -195,6 +201,17 @@ class AuthProcess:
             return Answer(answer.status, answer.headers, answer.read())
         finally:
             connection.close()
+
+    def events(self) -> list[tuple[str, bytes, int | None]]:
+        """What it has told all processes: type, subject, and until when it matters."""
+        with contextlib.closing(sqlite3.connect(self.store)) as db:
+            return db.execute("SELECT type, subject, until FROM events ORDER BY id").fetchall()
+
+    def row(self, key: str) -> str:
+        """A row as it is stored; "" where there is none."""
+        with contextlib.closing(sqlite3.connect(self.store)) as db:
+            found = db.execute("SELECT value FROM kv WHERE key = ?", (key,)).fetchone()
+        return found[0].decode() if found else ""
 
     def play(self, asset: str, viewer: Viewer | None = None, **body: Any) -> Answer:
         """Start playback."""

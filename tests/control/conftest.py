@@ -21,6 +21,9 @@ ASSETS = {
     "anyone": '[policy]\nkind = "allow"',
     "newest": '[policy]\nkind = "allow"\nmax_streams = 2\nwhen_full = "end_oldest"',
     "home": '[policy]\nkind = "public"\nbinding = "network"\nmax_networks = 0',
+    "provider": '[policy]\nkind = "public"\nbinding = "asn"\nmax_networks = 0',
+    "single": '[policy]\nkind = "public"\nmax_streams = 1',
+    "embedded": '[policy]\nkind = "public"\nembed_origins = ["https://shop.example"]',
     "closed": "gated = true",
     "broken": '[policy]\nkind = "whatever"',
 }
@@ -40,7 +43,15 @@ def hashed() -> str:
 def assets(tmp_path_factory: pytest.TempPathFactory, hashed: str) -> Path:
     """A folder with one asset of each kind of policy."""
     word = f'[policy]\nkind = "password"\npassword = "{hashed}"'
-    return make_assets(tmp_path_factory.mktemp("assets"), **ASSETS, word=word)
+    of_word = {
+        "word": "",
+        "single-word": "max_streams = 1",
+        "season-1": 'collection = "season"',
+        "season-2": 'collection = "season"\nsession = 100',
+        "other-1": 'collection = "other"',
+    }
+    words = {name: f"{word}\n{more}" for name, more in of_word.items()}
+    return make_assets(tmp_path_factory.mktemp("assets"), **ASSETS, **words)
 
 
 @pytest.fixture(scope="session")

@@ -72,51 +72,6 @@ def test_the_operators_sessions(auth: AuthProcess) -> None:
         assert auth.request("POST", "/sessions", wrong).json["code"] == "request_malformed"
 
 
-def test_revoked_by_the_feed(auth: AuthProcess, sign_in: Callable[[str], Viewer]) -> None:
-    """Events of all kinds end what they name, and nothing else."""
-    later = int(time.time()) + 1000
-    for kind in ("session", "grant", "account", "entitlement"):
-        session, other = session_of(auth, "members", sign_in("bob")), session_of(auth)
-        granted, _ = auth.ask(session, "members")
-        subjects = {
-            "session": bytes.fromhex(session),
-            "grant": bytes.fromhex(granted["grant"]),
-            "account": granted["account"].encode(),
-            "entitlement": granted["entitlements"][0].encode(),
-        }
-        ended = int(time.time()) - 1
-        auth.apply(f"revoke.{kind}", subjects[kind], ended)
-        assert auth.extend(session) == "", kind
-        until = later if kind in ("session", "grant") else int(time.time()) + 2
-        auth.apply(f"revoke.{kind}", subjects[kind], until)
-        assert auth.extend(session) == "session_ended", kind
-        assert auth.ask(session, "members") == (None, "session_ended")
-        assert auth.extend(other) == ""
-        if kind in ("account", "entitlement"):
-            refused = auth.play("members", sign_in("bob"))
-            assert (refused.status, refused.json["code"]) == (403, "playback_denied")
-            while time.time() < until:
-                time.sleep(0.05)
-
-
-def test_a_revoked_asset_and_a_revoked_key(make_auth: MakeAuth) -> None:
-    auth = make_auth()
-    answer = auth.play("film").json
-    auth.apply("revoke.asset", b"film")
-    assert auth.extend(answer["session"]) == "session_ended"
-    assert auth.play("film").json["code"] == "playback_denied"
-    told = auth.play("open").json
-    kid = next(path.stem for path in sorted((auth.data / "keys").glob("*.toml")))
-    assert auth.request("POST", "/api/v1/playback/renew", {"token": told["token"]}).status == 200
-    from streamgate.native import cat
-
-    real = cat.decode(told["token"])[2][4]
-    assert isinstance(real, bytes) and kid
-    auth.apply("revoke.key", real)
-    refused = auth.request("POST", "/api/v1/playback/renew", {"token": told["token"]})
-    assert (refused.status, refused.json["code"]) == (401, "token_revoked")
-
-
 def test_bound_to_a_network(auth: AuthProcess) -> None:
     """Wi-Fi to mobile in the middle of a film: the page renews, and it goes on."""
     told = auth.play("home", carriage="header").json

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,12 +16,13 @@ from streamgate.access.sessions import Session
 from streamgate.control.auth.activity import NodeActivity
 from streamgate.control.auth.keys import SiteKeys
 from streamgate.control.auth.leases import Leases
-from streamgate.control.auth.ledger import Ledger
+from streamgate.control.auth.ledger import Ledger, session_key
+from streamgate.control.auth.places import Places
 from streamgate.control.auth.requests import Origin
 from streamgate.control.auth.revoked import Revoked
 from streamgate.control.auth.service import Service
 from streamgate.control.auth.site_activity import SiteActivity
-from streamgate.core.settings import AuthSettings, ServerSettings, Settings, TokenSettings
+from streamgate.core.settings import AuthSettings, GeoipSettings, ServerSettings, Settings, TokenSettings
 from streamgate.errors import StreamGateError
 from streamgate.storage import keys
 from streamgate.storage.kv.events import EventType
@@ -57,7 +59,7 @@ class Events:
 @pytest.fixture
 def rows() -> Rows:
     made = Rows()
-    made.rows[f"session/{SESSION.id.hex()}"] = SESSION.encode()
+    made.rows[session_key(SESSION.id)] = SESSION.encode()
     return made
 
 
@@ -118,7 +120,7 @@ async def test_a_stream_that_one_holder_refuses_counts_for_none(rows: Rows) -> N
     other = replace(SESSION, id=b"o" * 16, entitlements=())  # has the account's one stream
     assert await activity.ask([(other, "n")]) == ([""], [])
     assert await activity.ask([(SESSION, "n")]) == (["too_many_streams"], [])
-    assert SESSION.id.hex() not in rows.rows["streams/ticket"].decode()
+    assert SESSION.id.hex() not in str({name: row for name, row in rows.rows.items() if name.startswith("streams/")})
 
 
 async def test_only_what_was_stored_is_ended(rows: Rows) -> None:
@@ -136,6 +138,37 @@ async def test_only_what_was_stored_is_ended(rows: Rows) -> None:
     assert await activity.ask([(mine, "n")]) == ([""], [])
 
 
+async def test_many_of_one_holder_at_once() -> None:
+    """In one batch, as in one after another: those that come first are in."""
+    sessions = [replace(SESSION, id=bytes([n]) * 16, max_streams=2) for n in range(4)]
+    for activity in (SiteActivity(Rows(), AuthSettings()), NodeActivity(AuthSettings())):
+        codes, ended = await activity.ask([(each, "n") for each in sessions])
+        assert (codes, ended) == (["", "", "too_many_streams", "too_many_streams"], [])
+    newer = [replace(each, when_full="end_oldest") for each in sessions]
+    told = await SiteActivity(Rows(), AuthSettings()).ask([(each, "n") for each in newer])
+    assert told == ([""] * 4, [sessions[0].id, sessions[1].id])
+
+
+async def test_networks_of_one_session_in_one_batch() -> None:
+    shared = replace(SESSION, max_networks=2, max_streams=0)
+    for activity in (SiteActivity(Rows(), AuthSettings()), NodeActivity(AuthSettings())):
+        codes, _ = await activity.ask([(shared, f"10.0.{n}.0/24") for n in range(3)])
+        assert codes == ["", "", "session_shared"]
+
+
+async def test_who_was_counted_with_one_holder_is_not_when_another_refuses(rows: Rows) -> None:
+    """Somebody else takes the account's place just when both rows are written: the ticket's row is given back."""
+    activity = SiteActivity(rows, AuthSettings())
+
+    def taken() -> None:
+        rows.before = lambda: None
+        rows.rows["streams/ada"] = json.dumps({"00" * 16: (time.time(), time.time())}).encode()
+
+    rows.before = taken
+    assert await activity.ask([(SESSION, "n")]) == (["too_many_streams"], [])
+    assert json.loads(rows.rows["streams/ticket"]) == {}
+
+
 class Slow(NodeActivity):
     """``end`` waits."""
 
@@ -150,9 +183,9 @@ class Slow(NodeActivity):
 
 
 async def test_nobody_waits_for_streams_that_have_ended(rows: Rows) -> None:
-    rows.rows[f"session/{SESSION.id.hex()}"] = SESSION.ended().encode()
+    rows.rows[session_key(SESSION.id)] = SESSION.ended().encode()
     activity = Slow()
-    leases = Leases(ledger(rows), Revoked(time.time), activity, 60.0)
+    leases = Leases(ledger(rows), Revoked(time.time), activity, await Places.open(GeoipSettings()), 60.0)
     pairs = [(SESSION.id, f"10.0.{n}.0/24", None) for n in range(3)]
     for _ in range(2):
         granted, refused = await leases.decide(pairs)

@@ -166,6 +166,7 @@ def test_streams_and_networks_of_two_nodes(make_auth: MakeAuth, redis_server: Re
 
 def test_the_shared_store_away(make_auth: MakeAuth, own_redis: RedisServer, tmp_path: Path) -> None:
     auth = make_auth(redis={"url": own_redis.url, "prefix": f"{tmp_path.name}:"})
+    until(lambda: "need one root of keys" in auth.log.read_text(), "it warns of a root that no other node has")
     session = auth.play("film").json["session"]
     assert auth.extend(session) == ""
     own_redis.kill()

@@ -167,3 +167,47 @@ async def test_no_credentials_of_other_origins(
             answer = await edge.ask(path, {"Origin": "https://a.example"}, method)
             assert answer.headers["Access-Control-Allow-Origin"] == "https://a.example"
             assert answer.headers.get("Access-Control-Allow-Credentials") == credentials
+
+
+@pytest.mark.parametrize(
+    "first", [b"", b"GET /v/film/main.m3u8 HTTP/1.1\r\nHost: x\r\n\r\n"], ids=["alone", "after media"]
+)
+async def test_slow_bodies_keep_nobody_from_ending(folder: Path, tmp_path: Path, auth: FakeAuth, first: bytes) -> None:
+    """Neither the edge, which cuts them at its deadline, nor others, who are told at once that there are too many."""
+    given = settings(drain={"deadline": 0.3}).model_copy(update={"api": ApiSettings(timeout=30.0)})
+    head = b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n" % CALL.encode()
+    clients = []
+
+    async def trickle(writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while True:
+                writer.write(b"x")
+                await writer.drain()
+                await asyncio.sleep(0.01)
+
+    async with asyncio.timeout(10):
+        async with running(Folder(folder), given, auth=str(tmp_path / "auth.sock")) as edge:
+            for n in range(8):
+                reader, writer = await asyncio.open_connection("127.0.0.1", edge.port)
+                writer.write(first + head)
+                # Half of them send on, and half of them nothing.
+                clients.append((reader, writer, asyncio.create_task(trickle(writer)) if n % 2 else None))
+            while (await post(edge, b"{}"))[0] != 503:
+                await asyncio.sleep(0.01)
+            assert (await edge.ask("/v/film/main.m3u8")).status == 200
+        # They are cut: what was under way has no answer.
+        for reader, writer, sending in clients:
+            with contextlib.suppress(ConnectionError):
+                assert (await reader.read()).count(b"HTTP/1.1 ") == bool(first)
+            if sending is not None:
+                sending.cancel()
+            writer.close()
+    assert len(auth.requests) < 100
+
+
+async def test_a_slow_body_is_given_up(folder: Path, tmp_path: Path, auth: FakeAuth) -> None:
+    async with serving(folder, tmp_path, timeout=0.2) as edge:
+        head = b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{" % CALL.encode()
+        answers = await asyncio.gather(*(edge.raw(head) for _ in range(8)))
+        assert {(each.status, each.code) for each in answers} == {(408, "head_timeout")}
+        assert (await post(edge))[0] == 201 and len(auth.requests) == 1

@@ -142,7 +142,7 @@ async def test_all_tokens_share_what_is_kept(gates: Edge, names: list[str]) -> N
         ({312: {3: {1: "/v/other/"}}}, (403, "token_path")),
         ({313: ["POST"]}, (403, "token_method")),
         ({316: ["DE"]}, (403, "token_unsupported")),
-        ({41: [{312: {3: {1: "/v/"}}}]}, (403, "token_unsupported")),
+        ({41: [{312: {3: {1: "/v/other/"}}}]}, (403, "token_condition")),
         ({4: "x"}, (401, "token_malformed")),
     ],
 )
@@ -152,7 +152,13 @@ async def test_refusals(gates: Edge, claims: dict[int | str, Any], expected: tup
         answer = await carried
         assert (answer.status, answer.code) == expected
         assert answer.headers["Cache-Control"] == "no-store"
+        assert answer.headers["Referrer-Policy"] == "no-referrer"
         assert token.encode() not in answer.body
+        # 401: where another is to be had; 403: why not with this one.
+        told, challenge = answer.json(), answer.headers.get("WWW-Authenticate")
+        renew = "/api/v1/playback/renew" if expected[0] == 401 else None
+        assert (told.get("renew"), challenge) == (renew, f'{NAME} renew="{renew}"' if renew else None)
+        assert told["title"]
 
 
 async def test_networks(gates: Edge) -> None:

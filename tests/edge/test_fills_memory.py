@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import os
 import threading
@@ -21,8 +22,10 @@ from edge.tiers.disk import DiskTier
 from edge.tiers.fills import Fills
 from edge.tiers.growing import Growing
 from edge.tiers.negatives import Negatives
+from edge.tiers.objects import FileBody
 from streamgate.core.telemetry import Telemetry
 from streamgate.errors import StreamGateError
+from streamgate.native import slabs
 
 KEY = "/v/film/v720/0.m4s"
 SIZE = 1_500_000
@@ -105,15 +108,40 @@ async def test_viewers_do_not_wait_for_the_disk(tmp_path: Path, data: bytes, mon
         await body.beyond(SIZE - 1)
         sent = body.at_hand(0, SIZE)
         assert sent is not None and bytes(sent) == data and body.stored == 0 and not body.settled
-        late = asyncio.ensure_future(fills.settled(KEY))
+        held = await fills.settled(KEY)
+        assert held is not None and held.body is body, "nor who looks it up"
         assert await joined(fills, Afar(b"")) is body, "who comes now has the same"
         opened.set()
-        await late
-        assert body.stored == SIZE and await on_disk(disk) == data
+        await body.beyond_stored(SIZE - 1)
+        assert body.stored == SIZE and await on_disk(disk) == data and await fills.settled(KEY) is None
         assert calls == [(0, SIZE)], "in one go"
         assert not fills.under_way
         body.let_go()
         assert body.at_hand(0, 1) is None and await asyncio.to_thread(body.read, 5, 100) == data[5:105]
+
+
+@pytest.mark.parametrize("able", [True, False])
+async def test_it_is_stored_past_the_page_cache_where_that_can_be(
+    tmp_path: Path, data: bytes, monkeypatch: pytest.MonkeyPatch, able: bool
+) -> None:
+    """Who looks it up has it in the page cache: it is sent from the loop."""
+    written, ways = slabs.write, []
+
+    def write(fd: int, block: bytes, at: int, crc: int = 0, direct: int = -1) -> int:
+        ways.append(direct >= 0)
+        if direct >= 0 and not able:
+            raise OSError(errno.EINVAL, "Invalid argument")
+        return written(fd, block, at, crc, direct)
+
+    monkeypatch.setattr(slabs, "write", write)
+    async with process(tmp_path) as (fills, disk), asyncio.timeout(10):
+        body = await joined(fills, Afar(data))
+        await body.beyond_stored(SIZE - 1)
+        assert body.lost is None and ways == ([True] if able else [True, False])
+        found = await disk.lookup(KEY)
+        assert found is not None and isinstance(found.body, FileBody)
+        assert await asyncio.to_thread(found.body._loaded)
+        assert await asyncio.to_thread(found.body.read, 0, SIZE) == data and disk.writable
 
 
 async def test_a_disk_that_fails_is_no_viewers_business(
@@ -130,6 +158,7 @@ async def test_a_disk_that_fails_is_no_viewers_business(
         body.let_go()
         assert await asyncio.to_thread(body.read, 0, SIZE) == data, "there is no file to read it from"
         assert await on_disk(disk) is None and not disk.writable
+        await asyncio.gather(*fills._tasks)  # it gives its file up
         assert [path.name for path in (disk.folder / "fills").iterdir()] == []
 
 

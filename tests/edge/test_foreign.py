@@ -6,24 +6,29 @@ import asyncio
 import mmap
 import threading
 import time
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
 from edge.foreign import Foreign, network
+from edge.keyring import Keyring
+from edge.revocations import Revocations
 from streamgate.access.foreign import Checker
-from streamgate.access.keys import AnyKey
+from streamgate.access.keys import AnyKey, Defaults
 from streamgate.errors import StreamGateError
 from streamgate.native.cat import Verifier
 from streamgate.native.limiter import Limiter, room
+from streamgate.storage import keys
+from streamgate.storage.kv.events import Event
 from streamgate.storage.sights import Sights
 from tests.edge.gated import assets
 from tests.edge.harness import Folder, running
-from tests.signers import Issuer, es256, ps256
+from tests.signers import ORDER, Issuer, es256, ps256
 from tests.token_factory import KEY, NOW, SESSION, signed
 
 HOME = bytes((203, 0, 113, 7))
@@ -257,3 +262,97 @@ def test_a_checker_may_be_used_by_any_thread() -> None:
     checker = Checker(issuer.private.public_key())
     with ThreadPoolExecutor(4) as pool:
         assert all(pool.map(lambda _: checker.right(covered, signature), range(100)))
+
+
+class Site:
+    """What nodes share, in memory."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, bytes] = {}
+        self.away = False
+
+    async def get(self, key: str) -> bytes | None:
+        return self.rows.get(key)
+
+    async def put_new(self, key: str, value: bytes, ttl: float | None = None) -> bool:
+        if self.away:
+            raise StreamGateError("store_unavailable")
+        assert ttl is not None and 0 < ttl < 2**30
+        return self.rows.setdefault(key, value) is value
+
+
+async def test_first_sights_of_a_site(tmp_path: Path) -> None:
+    one, other, site = Setting(tmp_path / "one", es256().key), Setting(tmp_path / "other", es256().key), Site()
+    one.foreign.site = other.foreign.site = site
+    token, endless = es256().token({4: NOW + 86_400}), es256().token({4: NOW + 2**40})
+    assert await one.verdict(token) == await one.verdict(endless) == "accept"
+    other.now += 1800
+    assert await other.verdict(token) == "accept"
+    assert other.verifier.read(token).deadline == NOW + 3600
+    site.away = True
+    assert await other.verdict(es256().token({7: b"new"})) == "store_unavailable"
+    assert await other.verdict(token) == "accept", "which is remembered"
+    for each in (one, other):
+        each.sights.close()
+
+
+@pytest.mark.parametrize("order", ["seen, revoked", "revoked, seen"])
+async def test_revoked_as_another_process_saw_it(tmp_path: Path, order: str) -> None:
+    """One saw a token as its issuer wrote it, and the other as somebody else did: to revoke the first revokes both."""
+    payload: dict[int | str, Any] = {4: NOW + 600, 7: b"7" * 16}
+    signed = es256().token(payload)
+    _, covered, signature, _, _ = Verifier([es256().key.verifying()]).covered(signed)
+    written = rewritten(signed, signature)
+    one, other = Setting(tmp_path, es256().key), Setting(tmp_path, es256().key)
+    revocations = Revocations(lambda: NOW)
+    revocations.attach(other.verifier)
+    other.foreign.revoked = lambda digest: revocations.until("revoke.token", digest)
+    revocations.on_token = other.foreign.revoke
+    assert await one.verdict(signed) == "accept"
+    event = Event(1, "revoke.token", sha256(signed.encode()).digest(), NOW + 600)
+    if order == "revoked, seen":
+        revocations.apply(event)
+        assert await other.verdict(written) == "token_revoked"
+    else:
+        assert await other.verdict(written) == "accept"
+        # The file cannot be read for a moment.
+        other.sights.close()
+        revocations.apply(event)
+        async with asyncio.timeout(5):
+            while await other.verdict(written) != "token_revoked":
+                await asyncio.sleep(0.01)
+    assert await other.verdict(es256().token({7: b"8" * 16})) == "accept"
+    for each in (one, other):
+        each.sights.close()
+
+
+def rewritten(token: str, signature: bytes) -> str:
+    """The same token with the other signature that ECDSA has for it."""
+    raw = urlsafe_b64decode(token + "=" * (-len(token) % 4))
+    other = signature[:32] + (ORDER - int.from_bytes(signature[32:])).to_bytes(32)
+    assert raw.endswith(signature)
+    return urlsafe_b64encode(raw.removesuffix(signature) + other).rstrip(b"=").decode()
+
+
+async def test_a_change_of_keys_keeps_what_is_known_of_others(tmp_path: Path) -> None:
+    """Nobody's token is looked at anew but those by the key that was changed."""
+    here, data = Setting(tmp_path / "data", es256().key, ps256(b"shop-2").key), tmp_path / "keys"
+    data.mkdir(mode=0o700)
+
+    def keep(name: str, issuer: Issuer) -> None:
+        file = data / f"{name}.toml"
+        file.touch(0o600)
+        file.write_text(issuer.file.replace('require = ["exp"]', 'require = ["exp"]\naudience = ["site-eu-1"]'))
+
+    keep("one", es256())
+    keep("two", ps256(b"shop-2"))
+    keyring = Keyring(keys.Folder(data, Defaults("streamgate", ("site-eu-1",))), here.verifier, 0.0, here.foreign)
+    await keyring.look()
+    kept, gone = es256().token(), ps256(b"shop-2").token()
+    assert [await here.verdict(each) for each in (kept, gone)] == ["accept"] * 2
+    looked = here.looked
+    keep("two", Issuer("PS256", ps256(b"another").private, b"shop-2"))
+    await keyring.look()
+    assert await here.verdict(kept) == "accept" and here.looked == looked
+    assert await here.verdict(gone) == "token_signature" and here.looked == looked + 1
+    here.sights.close()

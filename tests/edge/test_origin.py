@@ -47,9 +47,9 @@ class Machine:
         self.origins: list[Origin] = []
         self._telemetry = Telemetry()
 
-    def process(self, memory: int = 64 * 2**20) -> Origin:
+    def process(self, memory: int = 64 * 2**20, silence: float = 3.0) -> Origin:
         pool = Pool(f"{self.name}{len(self.origins)}", 1, 10, self._telemetry)
-        self.origins.append(Origin(self.name, Memory(memory), pool, self._telemetry))
+        self.origins.append(Origin(self.name, Memory(memory), pool, self._telemetry, silence))
         return self.origins[-1]
 
 
@@ -117,6 +117,49 @@ async def test_another_takes_over_where_the_reader_goes(store: CountingStore, ma
     assert len(store.reads) == 2
 
 
+async def test_a_reader_that_says_nothing_holds_nobody(store: CountingStore, machine: Machine, data: bytes) -> None:
+    """As a process that was stopped: its name is taken, and the kernel takes what is asked."""
+    origin, source = machine.process(silence=0.1), await source_of(store)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as stopped:
+        stopped.bind(origin._address(source))
+        stopped.listen()
+        for _ in range(2):
+            async with asyncio.timeout(5):
+                assert bytes(await origin.read(source, 100, 5000, (0, 10_000))) == data[100:5100]
+        stopped.setblocking(False)
+        stopped.accept()[0].close()
+        with pytest.raises(BlockingIOError):  # not asked again so soon
+            stopped.accept()
+        assert store.reads == [("film.mp4", 0, 10_000)]
+        # Later it is: it may be back, or another one in its place.
+        next(iter(origin._sources.values())).alone_until = 0.0
+    other = machine.process()
+    await other.read(source, 0, 10_000, (0, 10_000))
+    assert bytes(await origin.read(source, 0, 10, (0, 10_000))) == data[:10]
+    assert len(store.reads) == 2, "by the other"
+
+
+async def test_a_reader_that_waits_for_the_store_says_that_it_lives(
+    store: CountingStore, machine: Machine, data: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sharing, "_ALIVE_S", 0.02)
+    one, other, source = machine.process(), machine.process(silence=0.2), await source_of(store)
+    await one.read(source, 0, 10, (0, 10))
+    held = asyncio.Event()
+    given = type(store).read_into
+
+    async def slow(self: CountingStore, *arguments: Any, **options: Any) -> ObjectInfo:
+        await held.wait()
+        return await given(self, *arguments, **options)
+
+    monkeypatch.setattr(type(store), "read_into", slow)
+    read = asyncio.ensure_future(other.read(source, 500, 1000, (500, 1000)))
+    done, _ = await asyncio.wait([read], timeout=0.6)  # three times the silence
+    assert not done
+    held.set()
+    assert bytes(await read) == data[500:1500] and len(store.reads) == 2
+
+
 async def test_a_replaced_object_is_never_mixed(store: CountingStore, machine: Machine, tmp_path: Path) -> None:
     origin, source = machine.process(), await source_of(store)
     await origin.read(source, 0, 1000, (0, 1000))
@@ -178,20 +221,6 @@ async def test_idle_sources_are_let_go(
     one._sweep()
     assert bytes(await other.read(source, 0, 10, (0, 10))) == data[:10]
     assert len(store.reads) == 2
-
-
-async def test_a_reader_that_hangs_is_given_up(
-    store: CountingStore, machine: Machine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    source, origin = await source_of(store), machine.process()
-    monkeypatch.setattr(sharing, "_PATIENCE_S", 0.1)
-    with socket.socket(socket.AF_UNIX) as silent:
-        silent.bind(origin._address(source))
-        silent.listen()
-        with pytest.raises(StreamGateError) as caught:
-            await origin.read(source, 0, 10, (0, 10))
-    assert caught.value.code == "fill_lost" and caught.value.retryable
-    assert store.reads == []
 
 
 async def test_another_users_answers_are_not_taken(

@@ -8,6 +8,7 @@ import sys
 from base64 import urlsafe_b64decode
 from pathlib import Path
 
+from streamgate.access.cbor import Item, Tagged, encode
 from tests.media_factory import Audio, Video, make, write_vtt
 
 _CONTAINERS = (b"moov", b"trak", b"mdia", b"minf", b"stbl")
@@ -80,6 +81,23 @@ def write_tokens(folder: Path) -> None:
                 (folder / f"{vector['name']}.claims").write_bytes(message[len(usual) + head : -34])
 
 
+def write_claims(folder: Path) -> None:
+    """Claims of which the vectors hold few: places, answers, single use, compositions inside each other."""
+    enough: dict[int | str, Item] = {1: "streamgate", 3: "site-eu-1", 4: 4_102_444_800, 7: bytes(16)}
+    begin: dict[int | str, Item] = {312: {3: {4: ["/v/.*"], 3: "a", -1: bytes(32)}, 6: {0: "main.mpd"}}}
+    seeds: dict[str, dict[int | str, Item]] = {
+        "countries": {316: ["DE-BE", "US"]},
+        "circles": {317: [[52.5, 13.4, 50_000], [0, 0, 1]]},
+        "cells": {282: ["u33", "9q"]},
+        "number": {311: [203, Tagged(52, [8, b"\xcb"])]},
+        "answer": {308: 1, 322: {308: [302, {"Location": "https://example.com/", "Retry-After": "5"}, b"k1"]}},
+        "composed": {41: [{42: [begin, {43: [{315: {"user-agent": {4: [".*"], 2: "mpd"}}}]}]}, {45: [312, 315]}]},
+    }
+    for name, claims in seeds.items():
+        (folder / f"{name}.claims").write_bytes(encode({**enough, **claims}))
+
+
 if __name__ == "__main__":
     write(Path(sys.argv[1]))
     write_tokens(Path(sys.argv[1]) / "token")
+    write_claims(Path(sys.argv[1]) / "token")

@@ -31,7 +31,7 @@ from tests.token_factory import (
     verifier,
 )
 
-# What is not evaluated yet, by name: such a token is refused whatever it says.
+# What the kernel does not evaluate, by name: it calls such a token unsupported (see tests/edge/test_conditions.py).
 NOT_EVALUATED = ("path_sha256", "path_regex", "header_claim", "node_header", "or_", "nor_", "and_")
 
 
@@ -414,7 +414,7 @@ def test_claims_as_evaluated(claims: dict[int | str, Any], request_: Request, ex
     "key", sorted(set(cat.CLAIMS.values()) - {1, 2, 3, 4, 5, 6, 7, 308, 310, 311, 312, 313, 320, 322, 323})
 )
 def test_every_other_claim_fails_closed(key: int) -> None:
-    values: dict[int, Any] = {41: [{}], 42: [{}], 43: [{}], 45: [299]}
+    values: dict[int, Any] = {41: [{}], 42: [{}], 43: [{}], 45: [299], 315: {"x": {0: "y"}}, 316: ["DE"]}
     assert verdict(signed({key: values.get(key, b"x")})) == "token_unsupported"
 
 
@@ -436,6 +436,27 @@ def test_decode_for_people() -> None:
     assert code(cat.decode, "x" * 1025) == "token_too_long"
     assert code(cat.decode, "AAAA") == code(cat.decode, payload(b"\x80")) == "token_malformed"
     assert code(cat.decode, payload(b"\xa0\x00")) == "token_malformed"
+
+
+@pytest.mark.parametrize(
+    ("claims", "due"),
+    [
+        ({4: NOW + 100, 323: {0: 2, 1: 60, 2: 30}}, NOW + 70),
+        ({4: NOW + 100, 323: {2: 0, 1: 60, 0: 2}}, NOW + 100),
+        ({4: NOW + 100, 323: {0: 1, 1: 61}}, NOW + 70),
+        ({4: NOW + 99.5, 323: {0: 1, 1: 60, 3: "x", 5: ["Path=/"]}}, NOW + 70),
+        ({-70000: {1: 7}, 323: {0: 0, 1: 1, 2: 2**64 - 1}, 4: NOW + 100}, 0),
+        ({4: NOW + 100}, 2**63 - 1),
+        ({4: None, 323: {0: 2, 1: 60}}, 2**63 - 1),
+    ],
+)
+def test_when_a_token_is_due_to_be_renewed(claims: dict[int | str, Any], due: int) -> None:
+    ours, theirs = (Key(KEY.kid, SECRET, issuer=KEY.issuer, audience=KEY.audience, require=(), leased=leased) for leased in (True, False))  # fmt: skip
+    token = signed(claims)
+    assert verifier(ours).read(token).due == due
+    judge = verifier(theirs)
+    judge.remember(token, 2**62)
+    assert judge.read(token).due == 2**63 - 1, "of others none is renewed"
 
 
 def test_libcrypto_tells_its_version() -> None:

@@ -246,6 +246,25 @@ def test_another_key_under_the_same_name() -> None:
     assert by.read(token).deadline == NOW + 60, "its first sight was before"
 
 
+def test_what_keys_have_signed_that_stay_is_not_looked_at_again() -> None:
+    es, ps = es256(), ps256()
+    by = judge(es, ps)
+    tokens = [issuer.token({4: FAR}) for issuer in (es, ps)]
+    for token in tokens:
+        by.remember(token, FAR)
+    by.configure([es.key.verifying(), ps.key.verifying()], kept={(es.kid, foreign.NUMBERS["ES256"])})
+    assert by.read(tokens[0]).deadline == FAR
+    assert refused(by.read, tokens[1]) == "token_signature", "of the same kid, but of another algorithm"
+    digest = by.read(tokens[0]).digest
+    assert digest is not None
+    by.revoke_token(digest, FAR)
+    assert refused(by.read, tokens[0]) == "token_revoked"
+    by.restore_token(digest)
+    assert by.read(tokens[0]).deadline == FAR
+    by.configure([], kept={(es.kid, foreign.NUMBERS["ES256"])})
+    assert refused(by.read, tokens[0]) == "token_key"
+
+
 class TestKeyFiles:
     DEFAULTS = Defaults("streamgate", ("site-eu-1",))
 

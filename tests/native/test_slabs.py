@@ -70,3 +70,18 @@ def test_no_more_is_kept_than_the_limit_and_nothing_far_too_large_is_lent() -> N
     small = pool.take(1)
     assert pool.spare == 256 * KIB and len(small) == 1
     assert len(pool.take(0)) == 0
+
+
+@pytest.mark.parametrize("size", [1, 4096, 300_000, 1_048_576])
+@pytest.mark.parametrize("skipped", [0, 1])
+def test_what_goes_past_the_page_cache_is_the_same(tmp_path: Path, size: int, skipped: int) -> None:
+    """Whole pages go by the other descriptor; what is not aligned, and the rest, by the usual one."""
+    path, data = tmp_path / "file", Slabs(2**22).take(size + skipped)[skipped:]
+    data[:] = os.urandom(size)
+    with path.open("wb") as file:
+        direct = os.open(path, os.O_WRONLY | os.O_DIRECT)
+        try:
+            assert slabs.write(file.fileno(), data, 4096, 17, direct) == zlib.crc32(data, 17)
+        finally:
+            os.close(direct)
+    assert path.read_bytes() == bytes(4096) + data

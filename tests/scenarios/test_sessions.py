@@ -7,11 +7,9 @@ import contextlib
 import http.client
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,10 +22,9 @@ from streamgate.storage.kv.events import EventType
 from streamgate.storage.kv.sqlite import SqliteStore
 from tests.edge.nodes import WAIT_S, RunningNode, node, until
 from tests.media_factory import Audio, Video, make
+from tests.scenarios.sessions import LEASE_S, PASSWORD, Player, auth_role, played
 
-LEASE_S = 1.0
 ALLOWED_S = 1.0  # until something that has ended is refused everywhere
-PASSWORD = "open sesame"
 
 
 @pytest.fixture(scope="module")
@@ -55,14 +52,6 @@ def running(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ru
         yield started
 
 
-def auth_role(running: RunningNode) -> int:
-    """Its process, as soon as it serves."""
-    found = until(lambda: (told := running.status()["auth"]) and told["state"] == "serving" and told, "the auth role")
-    pid = found["pid"]
-    assert isinstance(pid, int)
-    return pid
-
-
 def call(running: RunningNode, method: str, path: str, body: object = None, **headers: str) -> tuple[int, Any, Any]:
     """Status, fields and JSON."""
     with contextlib.closing(http.client.HTTPConnection("127.0.0.1", running.port, timeout=WAIT_S)) as connection:
@@ -78,64 +67,6 @@ def start(running: RunningNode) -> dict[str, Any]:
     assert status == 201, told
     assert isinstance(told, dict)
     return told
-
-
-class Player:
-    """Asks for a playlist and its segments in turn on connections to both workers, and notes each answer's time and status."""
-
-    def __init__(self, running: RunningNode, token: str, asset: str = "film") -> None:
-        base = f"/t/{token}/v/{asset}/"
-        _, _, multivariant = running.get(f"{base}main.m3u8")
-        media = re.findall(r"^[^#\s]\S*", multivariant.decode(), re.M)[0]
-        _, _, playlist = running.get(base + media)
-        folder = media.rpartition("/")[0]
-        segments = [f"{base}{folder}/{name}" for name in re.findall(r"^[^#\s]\S*", playlist.decode(), re.M)]
-        assert len(segments) >= 3
-        self.paths = [f"{base}main.m3u8", base + media, *segments]
-        self.answers: list[tuple[float, int, int, int]] = []
-        self._running = running
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._play)
-
-    def __enter__(self) -> Player:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()
-
-    def _play(self) -> None:
-        with self._running.each_worker() as connections:
-            for n in range(10**6):
-                if self._ended.wait(0.01):
-                    return
-                for worker, connection in enumerate(connections):
-                    began = time.monotonic()
-                    connection.request("GET", self.paths[n % len(self.paths)])
-                    answer = connection.getresponse()
-                    size = len(answer.read()) if answer.status < 300 else len(answer.read()) * 0
-                    self.answers.append((began, worker, answer.status, size))
-
-    def statuses(self, since: float = 0.0) -> set[int]:
-        """Of what was asked from then on."""
-        return {status for began, _, status, _ in list(self.answers) if began >= since}
-
-    def until(self, *wanted: int) -> None:
-        """Wait until the last answers of both workers are of these statuses."""
-        until(
-            lambda: len(found := self.answers[-2:]) == 2 and {each[2] for each in found} <= set(wanted),
-            f"{wanted}, there were {self.answers[-4:]}",
-            10,
-        )
-
-
-def played(player: Player, seconds: float) -> None:
-    """Let it play for that long, and see that it did so in both workers without any error."""
-    end = time.monotonic() + seconds
-    until(lambda: {worker for began, worker, _, _ in list(player.answers) if began >= end} == {0, 1}, "playing")
-    assert player.statuses() == {200}
-    assert sum(size for *_, size in player.answers) > 0
 
 
 def test_from_start_to_end(running: RunningNode) -> None:

@@ -167,6 +167,24 @@ async def test_a_machine_whose_role_cannot_be_asked(monkeypatch: pytest.MonkeyPa
     await store.close()
 
 
+async def test_a_role_is_asked_for_on_this_machine_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Credentials that any host may give are an attacker's way in: botocore's rule holds here too."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
+    monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://192.0.2.1/role")
+    asked = list[str]()
+
+    async def ask(_: object, url: str, *arguments: object) -> dict[str, str]:
+        asked.append(url)
+        return {}
+
+    monkeypatch.setattr("aiobotocore.utils.AioContainerMetadataFetcher._retrieve_credentials", ask)
+    with fails("config_invalid", "ValueError"):
+        await open_s3("s3://films", S3Settings(endpoint="http://127.0.0.1:1", **QUICK))
+    assert not asked
+
+
 async def test_while_there_are_no_credentials_one_client_is_open(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "_LOOK_AGAIN_S", 0.0)
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):

@@ -175,6 +175,14 @@ def test_random_bytes_are_named(tmp_path: Path) -> None:
     assert "Traceback" not in done.output
 
 
+def test_config_says_that_nodes_need_one_root(tmp_path: Path) -> None:
+    path = tmp_path / "streamgate.toml"
+    path.write_text('[redis]\nurl = "redis://127.0.0.1"\n')
+    assert "# nodes that share redis.url need one root of keys" in run("config", "--config", path).output
+    path.write_text(f'{path.read_text()}[tokens]\nroot = "{tmp_path}/root"\n')
+    assert "one root of keys" not in run("config", "--config", path).output
+
+
 def test_config_prints_every_setting() -> None:
     done = run("config", "--default")
     assert done.exit_code == 0

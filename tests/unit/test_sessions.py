@@ -9,7 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamgate.access.sessions import CARRIAGES, GRACE_S, Carriage, Grant, Session, judge, network_of, opaque
+from streamgate.access.sessions import (
+    CARRIAGES,
+    GRACE_S,
+    Carriage,
+    Grant,
+    Session,
+    by_time,
+    fresh_id,
+    judge,
+    network_of,
+    opaque,
+)
 from streamgate.errors import StreamGateError
 
 GRANT = Grant(b"g" * 16, "ada", ("film", "other"), "allow", 1000, 2000, ("e",))
@@ -23,6 +34,18 @@ def test_rows_come_back(text: str, texts: list[str], number: int, carriage: Carr
     assert Grant.decode(grant.encode()) == grant
     session = replace(SESSION, account=text, entitlements=tuple(texts), start=number, carriage=carriage)
     assert Session.decode(session.encode()) == session
+
+
+@given(st.lists(st.tuples(st.binary(min_size=16, max_size=16), st.integers(0, 2**44)), min_size=2, max_size=5))
+def test_ids_are_random_at_first_and_rows_lie_in_the_order_of_time(told: list[tuple[bytes, int]]) -> None:
+    ids = [fresh_id(random, ms / 1000) for random, ms in told]
+    assert all(len(id) == 16 and id[:10] == random[:10] for id, (random, _) in zip(ids, told, strict=True))
+    assert len({by_time(id) for id in ids}) == len(set(ids))
+    times = [int(ms / 1000 * 1000) for _, ms in told]
+    for (id, time), (other, later) in zip(
+        zip(ids, times, strict=True), list(zip(ids, times, strict=True))[1:], strict=False
+    ):
+        assert time >= later or by_time(id) < by_time(other)
 
 
 @pytest.mark.parametrize("kind", [Grant, Session])
@@ -65,6 +88,12 @@ def test_a_grant_that_ended_raises_its_epoch() -> None:
         ({"binding": "network"}, 1, "film", "", 1500, "session_network"),
         ({"binding": "network"}, 1, "film", None, 1500, ""),
         ({"binding": "asn"}, 1, "film", "198.51.100.0/24", 1500, "session_network"),
+        ({"binding": "asn", "networks": ("AS5",)}, 1, "film", "AS5", 1500, ""),
+        ({"binding": "asn", "networks": ("AS5",)}, 1, "film", "AS5:6", 1500, ""),
+        ({"binding": "asn", "networks": ("AS5:6",)}, 1, "film", "AS5", 1500, ""),
+        ({"binding": "asn", "networks": ("AS5",)}, 1, "film", "AS55", 1500, "session_network"),
+        ({"binding": "asn", "networks": ("AS5",)}, 1, "film", "", 1500, "session_network"),
+        ({"binding": "asn", "networks": ()}, 1, "film", "", 1500, "session_network"),
     ],
 )
 def test_judging(

@@ -1,13 +1,14 @@
 import { ascending, rungLabel, trackLabel } from "./labels.js";
 
 export class DashJs {
-  constructor(video, report) {
+  constructor(video, report, playback) {
     this.video = video;
     this.report = report;
     const { MediaPlayer, Debug } = window.dashjs;
     this.player = MediaPlayer().create();
     this.ready = false; // dash.js throws when it is asked about tracks before it has a stream
     this.player.updateSettings({ debug: { logLevel: Debug.LOG_LEVEL_WARNING }, streaming: { text: { defaultEnabled: false } } });
+    if (playback) this.carry(playback);
     const { events } = MediaPlayer;
     for (const event of [events.STREAM_INITIALIZED, events.TEXT_TRACKS_ADDED, events.TRACK_CHANGE_RENDERED]) this.player.on(event, () => this.ready && report("changed"));
     this.player.on(events.QUALITY_CHANGE_RENDERED, () => report("switched"));
@@ -17,6 +18,20 @@ export class DashJs {
     });
     this.player.on(events.ERROR, failed);
     this.player.on(events.PLAYBACK_ERROR, failed);
+  }
+
+  carry(playback) {
+    this.player.addRequestInterceptor(async (request) => {
+      Object.assign(request.headers ??= {}, playback.headers());
+      return request;
+    });
+    this.player.addResponseInterceptor(async (response) => {
+      const { headers = {} } = response.request;
+      for (const name of Object.keys(playback.headers())) playback.accept(response.headers?.[name.toLowerCase()], headers[name]);
+      // It would try again and again.
+      if (response.status === 401) this.report("error", { code: "dash.js 401", detail: "", url: response.request.url });
+      return response;
+    });
   }
 
   load(url) {

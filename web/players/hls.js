@@ -1,16 +1,25 @@
 import { ascending, rungLabel, trackLabel } from "./labels.js";
 
+function carry(playback, xhr, url) {
+  xhr.open("GET", url, true); // hls.js leaves it to us if we do, and fields can be set only then
+  const sent = playback.token;
+  for (const [name, value] of Object.entries(playback.headers())) {
+    xhr.setRequestHeader(name, value);
+    xhr.addEventListener("load", () => playback.accept(xhr.getResponseHeader(name), sent));
+  }
+}
+
 export class HlsJs {
-  constructor(video, report) {
+  constructor(video, report, playback) {
     this.video = video;
     this.report = report;
     const Hls = window.Hls;
-    this.hls = new Hls({ backBufferLength: 30 });
+    this.hls = new Hls({ backBufferLength: 30, ...(playback && { xhrSetup: (xhr, url) => carry(playback, xhr, url) }) });
     const { Events } = Hls;
     for (const event of [Events.MANIFEST_PARSED, Events.AUDIO_TRACKS_UPDATED, Events.SUBTITLE_TRACKS_UPDATED,
       Events.AUDIO_TRACK_SWITCHED, Events.SUBTITLE_TRACK_SWITCH]) this.hls.on(event, () => report("changed"));
     this.hls.on(Events.LEVEL_SWITCHED, () => report("switched"));
-    this.hls.on(Events.ERROR, (_, data) => report(data.fatal ? "error" : "warning", {
+    this.hls.on(Events.ERROR, (_, data) => report(data.fatal || data.response?.code === 401 ? "error" : "warning", {
       code: data.details, detail: data.error?.message ?? "", url: data.response?.url ?? data.url ?? data.frag?.url,
     }));
   }

@@ -3,14 +3,26 @@ import { ascending, rungLabel, trackLabel } from "./labels.js";
 const SAFE_S = 1; // what stays buffered ahead when the viewer switches: enough not to stall
 
 export class Shaka {
-  constructor(video, report) {
+  constructor(video, report, playback) {
     this.video = video;
     this.report = report;
     window.shaka.polyfill.installAll();
     this.player = new window.shaka.Player();
     for (const event of ["trackschanged", "textchanged", "variantchanged", "texttrackvisibility"]) this.player.addEventListener(event, () => report("changed"));
     for (const event of ["adaptation", "mediaqualitychanged"]) this.player.addEventListener(event, () => report("switched"));
+    if (playback) this.carry(playback);
     this.player.addEventListener("error", ({ detail }) => this.failed(detail));
+  }
+
+  carry(playback) {
+    // Shaka's own renewal takes whatever token comes last, for all of a host.
+    this.player.configure("networking.commonAccessTokenHeaderName", "");
+    const network = this.player.getNetworkingEngine();
+    network.registerRequestFilter((_, request) => { Object.assign(request.headers, playback.headers()); });
+    network.registerResponseFilter((_, response) => {
+      const sent = response.originalRequest.headers;
+      for (const name of Object.keys(playback.headers())) playback.accept(response.headers[name.toLowerCase()], sent[name]);
+    });
   }
 
   failed(error) {

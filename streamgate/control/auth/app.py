@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
@@ -20,10 +22,21 @@ _BY_STATUS = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"
 
 def make_app(service: Service) -> web.Application:
     """The application; answers are never to be stored."""
-    app = web.Application(client_max_size=_BATCH, middlewares=[_problems])
+    app = web.Application(client_max_size=_BATCH, middlewares=[_counted, _problems])
     app[SERVICE] = service
     app.add_routes([*playback.routes, *sign_in.routes, *node_calls.routes])
     return app
+
+
+@web.middleware
+async def _counted(request: web.Request, handler: Handler) -> web.StreamResponse:
+    telemetry, began = request.app[SERVICE].telemetry, time.perf_counter()
+    answer = await handler(request)
+    resource = request.match_info.route.resource
+    route = resource.canonical if resource is not None else "none"
+    telemetry.count("auth_requests", route=route, status=str(answer.status))
+    telemetry.observe("auth_seconds", time.perf_counter() - began, route=route)
+    return answer
 
 
 @web.middleware
@@ -32,6 +45,7 @@ async def _problems(request: web.Request, handler: Handler) -> web.StreamRespons
     try:
         answer = await handler(request)
     except StreamGateError as error:
+        request.app[SERVICE].telemetry.count("auth_refusals", code=error.code)
         answer = problem(error)
     except web.HTTPException as error:
         code = _BY_STATUS.get(error.status, "internal" if error.status >= 500 else "request_malformed")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from streamgate.access import tokens
+from streamgate.access import embedding, tokens
 from streamgate.access.policies import Policy, decide
 from streamgate.access.sessions import ID_BYTES, Carriage, Grant, Session, judge, network_of, opaque
 from streamgate.control.auth import browsers
@@ -16,14 +15,12 @@ from streamgate.control.auth.catalogue import Catalogue
 from streamgate.control.auth.hashing import Hashing
 from streamgate.control.auth.keys import SiteKeys
 from streamgate.control.auth.ledger import Ledger
+from streamgate.control.auth.places import Places
 from streamgate.control.auth.rates import Rates
 from streamgate.control.auth.revoked import Revoked
 from streamgate.core.settings import Settings
 from streamgate.errors import StreamGateError
 from streamgate.native import cat
-
-_RENEW_AT = 0.6  # of a token's life
-_KINDS: dict[Carriage, int] = {"cookie": 1, "header": 2}  # of catr
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +46,7 @@ class Grants:
         ledger: Ledger,
         revoked: Revoked,
         activity: Activity,
+        places: Places,
         rates: Rates,
         hashing: Hashing,
         clock: Callable[[], float] = time.time,
@@ -59,6 +57,7 @@ class Grants:
         self._ledger = ledger
         self._revoked = revoked
         self._activity = activity
+        self._places = places
         self._rates = rates
         self._hashing = hashing
         self._clock = clock
@@ -73,19 +72,23 @@ class Grants:
         source: str,
         password: str | None,
         carriage: Carriage,
+        grant: bytes | None = None,
+        page: str | None = None,
+        own: str = "",
     ) -> Issued:
         """A session of ``asset`` for an account, or for the browser of that cookie, from the address ``client``, in text.
 
-        Without an account its rate counts for ``source``, too.
+        Without an account its rate counts for ``source``, too. ``grant``: one that the same has already, which may cover
+        ``asset``, too, for it is of the same collection. ``page``: the origin of the page that asks; ``own``: the server's.
 
-        Raises ``rate_limited``, ``asset_not_found``, ``playback_denied``, ``sign_in_required``, ``password_wrong``,
-        ``too_many_streams``, ``store_unavailable``, and what keeps the policy from being read.
+        Raises ``rate_limited``, ``asset_not_found``, ``embed_denied``, ``binding_unavailable``, ``playback_denied``,
+        ``sign_in_required``, ``password_wrong``, ``too_many_streams``, ``store_unavailable``, and what keeps the policy from
+        being read.
         """
         subjects, fresh = self._keys.subjects, None
         if account is None and not browsers.is_ours(browser, subjects):
             fresh = browser = browsers.fresh(subjects)
         holder = opaque(subjects, "browser", browser or "") if account is None else opaque(subjects, "account", account)
-        network = network_of(client)
         # Browsers are made by asking: where nobody is signed in the address counts, too.
         if account is None:
             self._rates.starts.ask(f"address {source}")
@@ -94,20 +97,33 @@ class Grants:
         if password is not None:
             self._rates.logins.ask(source)
         policy = await self._catalogue.policy(asset)
-        now = int(self._clock())
+        if not embedding.allows(policy.embed_origins, page, own=own):
+            raise StreamGateError("embed_denied")
+        network, now = network_of(client), int(self._clock())
+        place = self._places.needed(policy.binding, network)
         cap = now + min(policy.session or self._settings.tokens.lifetime, self._settings.tokens.lifetime)
-        pending = Grant(secrets.token_bytes(ID_BYTES), holder, (asset,), policy.kind or "", now, cap)
+        known = None if grant is None else await self._ledger.covering(grant)
+        if known is not None and known.covers(holder, policy.kind or "", policy.collection, now):
+            if self._revoked.holds("revoke.grant", known.id):
+                raise StreamGateError("playback_denied", "it was revoked")
+            if policy.kind == "allow":  # a name may be missing in this asset's list
+                await self._decide(policy, account, None)
+            session = self._session(known, policy, asset, place, carriage, now, min(cap, known.cap))
+            await self._let_in(session)
+            await self._ledger.add(session)
+            return self._issue(session, b"", now, fresh)
+        pending = Grant(
+            self._ledger.fresh_id(), holder, (asset,), policy.kind or "", now, cap, collection=policy.collection
+        )
         await self._ledger.open(pending)
         try:
-            entitlements = await self._decide(policy, account, password)
-            if self._revoked.bars(holder, asset, entitlements):
-                raise StreamGateError("playback_denied", "it was revoked")
-            session = self._session(pending, policy, entitlements, asset, network, carriage)
-            await self._activity.room(session)
+            live = pending.live(await self._decide(policy, account, password))
+            session = self._session(live, policy, asset, place, carriage, now, cap)
+            await self._let_in(session)
         except StreamGateError:
             await self._ledger.refuse(pending)
             raise
-        await self._ledger.grant(pending, entitlements, session)
+        await self._ledger.grant(pending, live.entitlements, session)
         return self._issue(session, b"", now, fresh)
 
     async def renew(self, text: str, client: str) -> Issued:
@@ -121,7 +137,8 @@ class Grants:
         if await self._activity.shared(session):
             raise StreamGateError("session_shared")
         if session.binding != "none":
-            session = await self._ledger.rebind(session, network_of(client))
+            place = self._places.needed(session.binding, network_of(client))
+            session = await self._ledger.rebind(session, place)
         return self._issue(session, _next(text), now)
 
     async def session(self, text: str) -> Session:
@@ -152,6 +169,12 @@ class Grants:
         await self._activity.end(session)
         return session
 
+    async def _let_in(self, session: Session) -> None:
+        """Raises ``playback_denied`` for what is revoked, and ``too_many_streams``."""
+        if self._revoked.bars(session.account, session.asset, session.entitlements):
+            raise StreamGateError("playback_denied", "it was revoked")
+        await self._activity.room(session)
+
     async def _current(self, id: bytes) -> Session:
         found = await self._ledger.find([id])
         if id not in found:
@@ -172,20 +195,20 @@ class Grants:
         return tuple(opaque(self._keys.subjects, "entitlement", each) for each in decision.entitlements)
 
     def _session(
-        self, grant: Grant, policy: Policy, entitlements: tuple[str, ...], asset: str, network: str, carriage: Carriage
+        self, grant: Grant, policy: Policy, asset: str, place: str, carriage: Carriage, start: int, cap: int
     ) -> Session:
         auth = self._settings.auth
         return Session(
-            id=secrets.token_bytes(ID_BYTES),
+            id=self._ledger.fresh_id(),
             grant=grant.id,
             epoch=grant.epoch,
             asset=asset,
             account=grant.account,
-            start=grant.created,
-            cap=grant.cap,
+            start=start,
+            cap=cap,
             carriage=carriage,
-            entitlements=entitlements,
-            networks=(network,) if network else (),
+            entitlements=grant.entitlements,
+            networks=(place,) if place else (),
             binding=policy.binding,
             max_streams=auth.max_streams if policy.max_streams is None else policy.max_streams,
             max_networks=auth.max_networks if policy.max_networks is None else policy.max_networks,
@@ -202,9 +225,9 @@ class Grants:
             expires=expires,
             counter=counter,
             subject=session.account or None,
-            renewal=tokens.Renewal(_KINDS[session.carriage], life) if session.carriage in _KINDS else None,
+            renewal=tokens.Renewal.by(session.carriage, life),
         )
-        return Issued(session, text, expires, now + int(_RENEW_AT * (expires - now)), now, browser)
+        return Issued(session, text, expires, now + int(tokens.RENEW_AT * (expires - now)), now, browser)
 
 
 def _next(text: str) -> bytes:

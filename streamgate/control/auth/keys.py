@@ -34,6 +34,7 @@ class SiteKeys:
         self._folder = keys.Folder(*keys.place(settings))
         self._looking: asyncio.Task[None] | None = None
         self._behind = False
+        self._signs: SharedKey | None = None
         self._take(ring, found)
 
     @classmethod
@@ -55,7 +56,9 @@ class SiteKeys:
     @property
     def signing(self) -> SharedKey:
         """The key that playback tokens are made with. Raises ``config_invalid`` where there is none."""
-        return keys.signer(self._settings, self._known, self._ring)
+        if self._signs is None:
+            self._signs = keys.signer(self._settings, self._known, self._ring)
+        return self._signs
 
     @property
     def access(self) -> Signer:
@@ -100,5 +103,5 @@ class SiteKeys:
 
     def _take(self, ring: Ring, found: Sequence[AnyKey]) -> None:
         self.verifier.configure([key.verifying() for key in found])
-        self._known, self._ring = list(found), ring
+        self._known, self._ring, self._signs = list(found), ring, None
         self._signers = keyring.access_signers(ring, self._settings.tokens.site)

@@ -11,6 +11,7 @@ from typing import Any
 from streamgate.access.sessions import GRACE_S, Session, judge
 from streamgate.control.auth.activity import Activity
 from streamgate.control.auth.ledger import Ledger
+from streamgate.control.auth.places import Places
 from streamgate.control.auth.revoked import Revoked
 from streamgate.core.logging import get_logger
 from streamgate.errors import StreamGateError
@@ -31,12 +32,14 @@ class Leases:
         ledger: Ledger,
         revoked: Revoked,
         activity: Activity,
+        places: Places,
         duration: float,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._ledger = ledger
         self._revoked = revoked
         self._activity = activity
+        self._places = places
         self._duration = duration
         self._clock = clock
         self._to_leave: deque[Session] = deque()
@@ -51,7 +54,8 @@ class Leases:
 
     async def decide(self, pairs: Sequence[Pair], *, fresh: bool = False) -> tuple[dict[str, Any], dict[str, str]]:
         """What is granted and what is refused, by ``session|network``; raises ``store_unavailable``."""
-        found = await self._ledger.find(dict.fromkeys(session for session, _, _ in pairs), fresh=fresh)
+        known = self._ledger.find(dict.fromkeys(session for session, _, _ in pairs), fresh=fresh)
+        found, _ = await asyncio.gather(known, self._ledger.writable())
         refused: dict[str, str] = {}
         playing: dict[str, tuple[Session, str]] = {}
         now = self._clock()
@@ -63,7 +67,8 @@ class Leases:
                 session, epoch = found[id]
                 if self._revoked.ends(session):
                     raise StreamGateError("session_ended")
-                judge(session, epoch, session.asset if asset is None else asset, network, now)
+                place = None if session.binding == "none" else self._places.of(session.binding, network)
+                judge(session, epoch, session.asset if asset is None else asset, place, now)
                 playing[name] = session, network
             except StreamGateError as error:
                 refused[name] = error.code

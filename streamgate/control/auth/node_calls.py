@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-import secrets
+from collections import Counter
 from typing import Any
 
 from aiohttp import web
 
-from streamgate.access.sessions import ID_BYTES, Grant, Session
+from streamgate.access.sessions import CARRIAGES, ID_BYTES, Grant, Session
 from streamgate.control.auth.leases import Pair
 from streamgate.control.auth.requests import body
 from streamgate.control.auth.service import SERVICE
@@ -33,6 +34,9 @@ async def leases(request: web.Request) -> web.Response:
     if len(ask) + len(extend) > MAX_PAIRS:
         raise StreamGateError("request_malformed", f"at most {MAX_PAIRS} pairs at once")
     granted, refused = await service.leases.decide([*ask, *extend], fresh=fresh)
+    service.telemetry.count("auth_leases", len(granted))
+    for code, number in Counter(refused.values()).items():
+        service.telemetry.count("auth_refusals", number, code=code)
     return web.json_response({"granted": granted, "refused": refused}, dumps=_compact)
 
 
@@ -40,19 +44,30 @@ async def leases(request: web.Request) -> web.Response:
 async def sessions(request: web.Request) -> web.Response:
     """A session by the operator's own grant, for a token that the caller makes."""
     service = request.app[SERVICE]
-    told = await body(request, {"asset": str, "lifetime": int, "subject": str})
+    told = await body(request, {"asset": str, "lifetime": int, "subject": str, "carriage": str})
     asset, lifetime = told.get("asset"), told.get("lifetime", service.settings.tokens.lifetime)
     if not asset or not 1 <= lifetime <= _MAX_LIFETIME:
         raise StreamGateError("request_malformed", "asset, and a lifetime of 1 s to 30 days")
+    carriage = told.get("carriage", "path")
+    if carriage not in CARRIAGES:
+        raise StreamGateError("request_malformed", f"carriage: one of {', '.join(CARRIAGES)}")
     now = int(service.clock())
-    grant = Grant(secrets.token_bytes(ID_BYTES), "", (asset,), "operator", now, now + lifetime)
+    grant = Grant(service.ledger.fresh_id(), "", (asset,), "operator", now, now + lifetime)
     session = Session(
-        secrets.token_bytes(ID_BYTES), grant.id, grant.epoch, asset, "", now, grant.cap, "path",
+        service.ledger.fresh_id(), grant.id, grant.epoch, asset, "", now, grant.cap, carriage,
         max_networks=service.settings.auth.max_networks,
     )  # fmt: skip
     await service.ledger.open(grant)
     await service.ledger.grant(grant, (), session)
     return web.json_response({"session": session.id.hex(), "cap": session.cap}, status=201)
+
+
+@routes.get("/metrics")
+async def metrics(request: web.Request) -> web.Response:
+    """This process's numbers, as Prometheus reads them; the node's /metrics has them, too."""
+    telemetry = request.app[SERVICE].telemetry
+    body, media_type = await asyncio.to_thread(telemetry.exposition, request.headers.get("Accept", ""))
+    return web.Response(body=body, headers={"Content-Type": media_type})
 
 
 @routes.get("/ready")

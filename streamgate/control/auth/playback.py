@@ -59,7 +59,7 @@ async def end(request: web.Request) -> web.Response:
 async def start(request: web.Request) -> web.Response:
     """A grant by the asset's policy, a session, and its first token."""
     service, origin = request.app[SERVICE], requests.origin(request)
-    told = await requests.body(request, {"password": str, "carriage": str})
+    told = await requests.body(request, {"password": str, "carriage": str, "grant": str})
     carriage = told.get("carriage", "path")
     if carriage not in CARRIAGES:
         raise StreamGateError("request_malformed", f"carriage: one of {', '.join(CARRIAGES)}")
@@ -73,11 +73,21 @@ async def start(request: web.Request) -> web.Response:
         source=origin.source,
         password=told.get("password"),
         carriage=carriage,
+        grant=_id(told["grant"]) if "grant" in told else None,
+        page=request.headers.get("Origin"),
+        own=f"{origin.scheme}://{origin.host}",
     )
     answer = _issued(issued, origin, 201)
     if issued.browser is not None:
         requests.set_cookie(answer, name, issued.browser, origin, path="/", max_age=_BROWSER_S, same_site="Lax")
     return answer
+
+
+def _id(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        raise StreamGateError("request_malformed", "grant: what an answer named so") from None
 
 
 def _issued(issued: Issued, origin: requests.Origin, status: int) -> web.Response:

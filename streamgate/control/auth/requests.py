@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import json
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +32,9 @@ class Origin:
     @property
     def source(self) -> str:
         """Whom a rate is of: an IPv4 address, or the /64 of an IPv6 one, of which somebody has them all."""
+        with contextlib.suppress(OSError, ValueError):
+            socket.inet_pton(socket.AF_INET, self.client)
+            return self.client
         try:
             address = ipaddress.ip_address(self.client)
         except ValueError:
@@ -39,6 +44,8 @@ class Origin:
     @property
     def plain(self) -> bool:
         """Whether it came unencrypted over this machine alone, where cookies need not be Secure."""
+        if self.scheme != "http":
+            return False
         try:
             client = ipaddress.ip_address(self.client)
         except ValueError:
@@ -46,7 +53,7 @@ class Origin:
         if not (getattr(client, "ipv4_mapped", None) or client).is_loopback:
             return False
         host = self.host if self.host.endswith("]") else self.host.rpartition(":")[0] or self.host
-        return self.scheme == "http" and host.lower() in _LOCAL
+        return host.lower() in _LOCAL
 
 
 def origin(request: web.Request) -> Origin:
@@ -61,6 +68,8 @@ def origin(request: web.Request) -> Origin:
 
 async def body(request: web.Request, names: Mapping[str, type]) -> dict[str, Any]:
     """The body's members, all of them optional; an empty body has none. Raises ``request_malformed``, ``body_too_large``."""
+    if not request.can_read_body:
+        return {}
     most = request.app[SERVICE].settings.api.max_body
     if (request.content_length or 0) > most or len(data := await request.read()) > most:
         raise StreamGateError("body_too_large")

@@ -7,7 +7,6 @@ session again when half of the time has passed in which it counts; in between it
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -19,10 +18,11 @@ from streamgate.errors import StreamGateError
 from streamgate.storage.kv.rows import RowStore, Write
 
 _TRIES = 10
-_AT_ONCE = 8
+_NETWORKS = "networks/"
 _Times = dict[str, tuple[float, float]]
 """By name: the first and the latest request."""
-_Rows = dict[str, bytes | None]
+_Due = tuple[int, Session, str]
+"""One to be counted: its place among those that were asked for, the session, the network."""
 
 
 class SiteActivity:
@@ -47,37 +47,79 @@ class SiteActivity:
         again = now - min(self._settings.streams_window, self._settings.networks_window) / 2
         codes = [""] * len(pairs)
         ended: dict[bytes, None] = {}
-        # More at once would wait for a connection, and longer than a call may take.
-        at_once = asyncio.Semaphore(_AT_ONCE)
-
-        async def tell(at: int, session: Session, network: str) -> None:
-            try:
-                async with at_once:
-                    await self._spread(session, network, now, rows)
-                    ended.update(dict.fromkeys(await self._play(session, now, rows)))
-            except StreamGateError as error:
-                if error.code == "store_unavailable":
-                    raise
-                codes[at] = error.code
-            else:
-                self._told[session.id, network] = now
-
-        due = []
-        keys: dict[str, None] = {}
+        due: list[_Due] = []
         for at, (session, network) in enumerate(pairs):
             if self._told.get((session.id, network), 0.0) <= again:
                 self._told.pop((session.id, network), None)
                 due.append((at, session, network))
-                keys |= dict.fromkeys((_networks(session), *map(_streams, holders(session))))
-        # All at once what each would ask for first.
-        names = list(keys)
-        rows = dict(zip(names, await self._rows.get_many(names) if names else [], strict=True))
-        for failed in await asyncio.gather(*(tell(*each) for each in due), return_exceptions=True):
-            if failed is not None:
-                raise failed
+        for _ in range(_TRIES):
+            if due:
+                due = await self._tell(due, now, codes, ended)
+        if due:
+            raise StreamGateError("store_unavailable", "a row was changed again and again")
         while self._told and (next(iter(self._told.values())) <= again or len(self._told) > self._settings.remembered):
             del self._told[next(iter(self._told))]
         return codes, list(ended)
+
+    async def _tell(self, due: list[_Due], now: float, codes: list[str], ended: dict[bytes, None]) -> list[_Due]:
+        """Count these in one reading and one writing of all their rows; those whose row somebody else changed meanwhile."""
+        names = list(dict.fromkeys(name for _, session, _ in due for name in _rows_of(session)))
+        rows = dict(zip(names, await self._rows.get_many(names) if names else [], strict=True))
+        known = {name: _fresh(row, now - self._window(name)) for name, row in rows.items()}
+        changed: dict[str, list[str]] = {}
+        for at, session, network in due:
+            codes[at] = self._count(session, network, now, known, changed)
+        writes = [
+            Write(name, json.dumps(known[name], separators=(",", ":")).encode(), self._window(name), rows[name])
+            for name in changed
+        ]
+        done = dict(zip(changed, await self._rows.write(writes) if writes else [], strict=True))
+        for name, gone in changed.items():
+            if done[name]:
+                ended |= dict.fromkeys(bytes.fromhex(each) for each in gone)
+        left: list[_Due] = []
+        for each in due:
+            at, session, network = each
+            if not all(done.get(name, True) for name in _rows_of(session)):
+                left.append(each)
+            elif not codes[at]:
+                self._told[session.id, network] = now
+        return left
+
+    def _count(
+        self, session: Session, network: str, now: float, known: dict[str, _Times], changed: dict[str, list[str]]
+    ) -> str:
+        """Count one in rows as they are ``known``: the code of its refusal, or "". ``changed``: which, and who ends by that."""
+        id = session.id.hex()
+        if limit := session.max_networks:
+            row = known[_networks(session)]
+            # One more than allowed tells as much as all of them.
+            if network not in row and len(row) > limit:
+                del row[min(row, key=lambda name: row[name][1])]
+            row[network] = row.get(network, (now, now))[0], now
+            changed.setdefault(_networks(session), [])
+            if len(row) > limit:
+                return "session_shared"
+        streams = [_streams(holder) for holder in holders(session)]
+        full = [name for name in streams if id not in known[name] and len(known[name]) >= session.max_streams]
+        if full and session.when_full == "refuse":
+            for name in streams:
+                if known[name].pop(id, None):  # an earlier attempt may have counted it
+                    changed.setdefault(name, [])
+            return "too_many_streams"
+        for name in streams:
+            row = known[name]
+            gone = changed.setdefault(name, [])
+            if name in full:
+                oldest = sorted(row, key=lambda each: row[each][0])
+                gone += oldest[: len(row) - session.max_streams + 1]
+                for each in gone:
+                    row.pop(each, None)
+            row[id] = row.get(id, (now, now))[0], now
+        return ""
+
+    def _window(self, name: str) -> float:
+        return self._settings.networks_window if name.startswith(_NETWORKS) else self._settings.streams_window
 
     async def end(self, session: Session) -> None:
         """It is no stream any more."""
@@ -96,60 +138,16 @@ class SiteActivity:
         (row,) = await self._rows.get_many([_networks(session)])
         return len(_fresh(row, self._clock() - self._settings.networks_window)) > session.max_networks
 
-    async def _spread(self, session: Session, network: str, now: float, rows: _Rows) -> None:
-        limit = session.max_networks
-        if not limit:
-            return
-
-        def tell(known: _Times) -> None:
-            # One more than allowed tells as much as all of them.
-            if network not in known and len(known) > limit:
-                del known[min(known, key=lambda name: known[name][1])]
-            known[network] = known.get(network, (now, now))[0], now
-
-        if len(await self._change(_networks(session), self._settings.networks_window, tell, rows)) > limit:
-            raise StreamGateError("session_shared")
-
-    async def _play(self, session: Session, now: float, rows: _Rows) -> list[bytes]:
-        """Which other sessions are to end for it; raises ``too_many_streams``."""
-        name, limit = session.id.hex(), session.max_streams
-        ended: dict[str, None] = {}
-        of_one: list[str] = []
-
-        def tell(known: _Times) -> None:
-            of_one.clear()  # what an earlier attempt meant was not stored
-            others = sorted((each for each in known if each != name), key=lambda each: known[each][0])
-            if name not in known and len(others) >= limit:
-                if session.when_full == "refuse":
-                    raise StreamGateError("too_many_streams")
-                for each in others[: len(others) - limit + 1]:
-                    del known[each]
-                    of_one.append(each)
-            known[name] = known.get(name, (now, now))[0], now
-
-        for at, holder in enumerate(holders(session)):
-            try:
-                await self._change(_streams(holder), self._settings.streams_window, tell, rows)
-            except StreamGateError as error:
-                if error.code == "too_many_streams":
-                    await self._leave(session, holders(session)[:at])  # who have counted it already
-                raise
-            ended |= dict.fromkeys(of_one)
-        return [bytes.fromhex(each) for each in ended]
-
-    async def _change(
-        self, key: str, window: float, change: Callable[[_Times], object], rows: _Rows | None = None
-    ) -> _Times:
-        """Change what counts of a row; the row as it is then. ``rows``: some that were read just now, each good for once."""
-        rows = {} if rows is None else rows
+    async def _change(self, key: str, window: float, change: Callable[[_Times], object]) -> None:
+        """Change what counts of a row."""
         for _ in range(_TRIES):
-            row = rows.pop(key) if key in rows else (await self._rows.get_many([key]))[0]
+            (row,) = await self._rows.get_many([key])
             known = _fresh(row, self._clock() - window)
             change(known)
             made = json.dumps(known, separators=(",", ":")).encode()
             (done,) = await self._rows.write([Write(key, made, window, row)])
             if done:
-                return known
+                return
         raise StreamGateError("store_unavailable", "a row was changed again and again")
 
 
@@ -163,4 +161,10 @@ def _streams(holder: str) -> str:
 
 
 def _networks(session: Session) -> str:
-    return f"networks/{session.id.hex()}"
+    return f"{_NETWORKS}{session.id.hex()}"
+
+
+def _rows_of(session: Session) -> list[str]:
+    """The rows that a session is counted in."""
+    streams = [_streams(holder) for holder in holders(session)]
+    return [_networks(session), *streams] if session.max_networks else streams

@@ -11,7 +11,9 @@ from pathlib import Path
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from streamgate.core.settings.auth import ApiSettings, AuthSettings, ForeignSettings, LeaseSettings
+from streamgate.core.settings.conditions import ConditionSettings
 from streamgate.core.settings.edge import EdgeSettings, MediaSettings, TokenSettings
+from streamgate.core.settings.geoip import GeoipSettings
 from streamgate.core.settings.log import LogSettings
 from streamgate.core.settings.operator import AdminSettings, PurgeSettings
 from streamgate.core.settings.origin import S3Settings
@@ -26,9 +28,11 @@ __all__ = [
     "AdminSettings",
     "ApiSettings",
     "AuthSettings",
+    "ConditionSettings",
     "DrainSettings",
     "EdgeSettings",
     "ForeignSettings",
+    "GeoipSettings",
     "LeaseSettings",
     "LimitSettings",
     "LogSettings",
@@ -75,6 +79,8 @@ class Settings(BaseSettings):
     leases: LeaseSettings = LeaseSettings()
     api: ApiSettings = ApiSettings()
     foreign: ForeignSettings = ForeignSettings()
+    conditions: ConditionSettings = ConditionSettings()
+    geoip: GeoipSettings = GeoipSettings()
     s3: S3Settings = S3Settings()
     origin: OriginSettings = OriginSettings()
     log: LogSettings = LogSettings()

@@ -29,7 +29,11 @@ class AuthSettings(Section):
         le=1e6,
     )
     renewals_per_session: float = setting(
-        6.0, "Renewals of one session's token; more are answered 429.", unit="a minute", ge=0.1, le=1e6
+        6.0,
+        "Renewals of one session's token: asked for, more are answered 429; beyond as many media answers bring no new one.",
+        unit="a minute",
+        ge=0.1,
+        le=1e6,
     )
     logins_per_address: float = setting(
         10.0,

@@ -106,6 +106,11 @@ class EdgeSettings(Section):
         ge=0.05,
         le=600,
     )
+    disk_direct: bool = setting(
+        True,
+        "Large objects are written past the page cache (O_DIRECT), and get there when they are first asked for. Off: for"
+        " disks that are slower than what they store arrives in bursts.",
+    )
     scrub_rate: int = setting(
         4 * 2**20,
         "Speed at which objects on the disk are read again to find damaged ones. 0: never.",

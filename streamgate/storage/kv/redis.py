@@ -11,6 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, TypeVar, cast
 
+from redis.asyncio import Redis
 from redis.exceptions import MaxConnectionsError, NoScriptError, ReadOnlyError, RedisClusterException, RedisError
 
 from streamgate.core.settings import RedisSettings
@@ -18,13 +19,17 @@ from streamgate.errors import StreamGateError
 from streamgate.storage.circuit import Circuit
 from streamgate.storage.kv import redis_scripts
 from streamgate.storage.kv.events import EVENT_TYPES, UID_BYTES, Event, EventType, Position
-from streamgate.storage.kv.redis_client import Client, connect, disconnect, get_each
+from streamgate.storage.kv.redis_client import Client, connect, disconnect, get_each, send_each
 from streamgate.storage.kv.rows import ANY, Write
 
 T = TypeVar("T")
 
 _DETAIL = 200
 """Most characters of Redis's own words that an error repeats."""
+_TOGETHER = 500
+"""Writes that are sent at once."""
+_AT_ONCE = 8
+"""The same in a cluster, where each is a call: more would wait for a connection, and longer than a call may take."""
 _PAGE = 1000
 """Events that are looked at in one step when those that have ended are removed."""
 
@@ -119,7 +124,38 @@ class RedisStore:
 
     async def write(self, writes: Sequence[Write]) -> list[bool]:
         """Do these, each by itself; which of them were done, and not refused for what was there instead."""
-        return list(await asyncio.gather(*(self._write(each) for each in writes)))
+        done: list[bool] = []
+        alone = not isinstance(self.client, Redis) or len(writes) == 1
+        size = _AT_ONCE if alone else _TOGETHER
+        for at in range(0, len(writes), size):
+            batch = writes[at : at + size]
+            if alone:
+                done += await asyncio.gather(*(self._write(each) for each in batch))
+                continue
+            done += await self.call(lambda batch=batch: self._write_each(batch))  # type: ignore[misc]
+        return done
+
+    async def _write_each(self, writes: Sequence[Write]) -> list[bool]:
+        client = cast(Redis, self.client)
+        told = await send_each(
+            client, [self._words(each, "EVALSHA", _digest(redis_scripts.REPLACE)) for each in writes]
+        )
+        unknown = [at for at, answer in enumerate(told) if isinstance(answer, NoScriptError)]
+        again = [self._words(writes[at], "EVAL", redis_scripts.REPLACE) for at in unknown]
+        for at, answer in zip(unknown, await send_each(client, again) if again else [], strict=True):
+            told[at] = answer
+        for answer in told:
+            if isinstance(answer, Exception):
+                raise answer
+        return [bool(answer) for answer in told]
+
+    def _words(self, each: Write, *script: str) -> tuple[Any, ...]:
+        """The command that does one; ``script``: how the script is called where it takes one."""
+        name = self.key(each.key)
+        if each.expected is ANY or each.expected is None:
+            only = () if each.expected is ANY else ("NX",)
+            return "SET", name, each.value, *only, *_expiry(each.ttl)
+        return *script, 1, name, each.expected, each.value, "" if each.ttl is None else _milliseconds(each.ttl)
 
     async def _write(self, each: Write) -> bool:
         if each.expected is ANY:

@@ -98,6 +98,14 @@ async def get_each(client: Client, names: Sequence[str]) -> list[bytes | None]:
     return await client.get_each(names)
 
 
+async def send_each(client: Redis, commands: Sequence[Sequence[Any]]) -> list[Any]:
+    """The answers to these commands, which are sent together; one that Redis refuses has its error in its place."""
+    pipeline: Any = client.pipeline(transaction=False)
+    for words in commands:
+        pipeline.execute_command(*words)
+    return cast("list[Any]", await pipeline.execute(raise_on_error=False))
+
+
 class _Credentials(CredentialProvider):
     """User and password, as the file holds it at that time."""
 

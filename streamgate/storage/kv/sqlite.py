@@ -22,9 +22,10 @@ from typing import TypeVar, cast
 from streamgate.core.clock import PatientClock
 from streamgate.core.clock import steady as passed
 from streamgate.errors import StreamGateError
+from streamgate.storage.kv import sqlite_rows
 from streamgate.storage.kv.events import EVENT_TYPES, UID_BYTES, Event, EventType, Position
 from streamgate.storage.kv.reserve import Reserve
-from streamgate.storage.kv.rows import ANY, Write
+from streamgate.storage.kv.rows import Write
 
 T = TypeVar("T")
 
@@ -139,7 +140,10 @@ class SqliteStore:
 
         def write() -> list[bool]:
             with self._transaction() as db:
-                return [self._write(db, each) for each in writes]
+                now = self._clock()
+                if (done := sqlite_rows.write_all(db, writes, now)) is None:
+                    done = [sqlite_rows.write_one(db, each, now) for each in writes]
+                return done
 
         return await self._run(write)
 
@@ -176,7 +180,7 @@ class SqliteStore:
             with self._transaction() as db:
                 return cast(int, db.execute(_INSERT, row).lastrowid)
 
-        return await self._run(append)
+        return await self._run(append, reserved=True)
 
     async def adopt(self, events: Iterable[Event]) -> int:
         """Add events that have a uid, in this order: all of those that are not here yet, or none; how many these were.
@@ -191,7 +195,7 @@ class SqliteStore:
             with self._transaction() as db:
                 return sum(db.execute(f"{_INSERT} ON CONFLICT (uid) DO NOTHING", row).rowcount for row in rows)
 
-        return await self._run(adopt)
+        return await self._run(adopt, reserved=True)
 
     async def events(self, after: Position | None = None, limit: int = 10_000) -> tuple[list[Event], Position]:
         """The next events that matter still, and where they end; from the start where the store is another than ``after``'s.
@@ -247,7 +251,7 @@ class SqliteStore:
             self._reserve.fill()
             return gone
 
-        return await self._run(prune)
+        return await self._run(prune, reserved=True)
 
     def _follow(self) -> None:
         """Go over to the file that took the place of ours, or make it: whoever writes there is to be heard."""
@@ -307,12 +311,6 @@ class SqliteStore:
         ).fetchone()
         return found[0] if found else None
 
-    def _write(self, db: sqlite3.Connection, each: Write) -> bool:
-        if each.expected is not ANY and self._get(each.key) != each.expected:
-            return False
-        db.execute("INSERT OR REPLACE INTO kv VALUES (?, ?, ?)", (each.key, each.value, self._until(each.ttl)))
-        return True
-
     def _holder(self, db: sqlite3.Connection, name: str) -> bytes | None:
         found = db.execute(
             "SELECT holder FROM leases WHERE name = ? AND until > ? AND boot = ?", (name, self._steady(), self._boot)
@@ -356,14 +354,16 @@ class SqliteStore:
     def _until(self, ttl: float | None) -> float | None:
         return None if ttl is None else self._clock() + ttl
 
-    async def _run(self, work: Callable[[], T]) -> T:
+    async def _run(self, work: Callable[[], T], *, reserved: bool = False) -> T:
+        """Do it in the thread. ``reserved``: it may have the room that is kept free, which those who come anew could fill, too."""
+
         def mapped() -> T:
             while True:
                 try:
                     return work()
                 except (sqlite3.Error, OSError) as error:
                     # Nothing of it was written, so it may be done again.
-                    if not (_is_full(error) and self._reserve.give_up()):
+                    if not (reserved and _is_full(error) and self._reserve.give_up()):
                         raise StreamGateError("store_unavailable", f"{self._path}: {error}") from error
 
         return await asyncio.get_running_loop().run_in_executor(self._thread, mapped)
